@@ -1,0 +1,3 @@
+"""Make images in batches: one Hydra config, any provider, a record of how each was made."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Schedules calls: limits, retries, budget, stop, progress."""

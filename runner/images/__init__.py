@@ -1,0 +1,1 @@
+"""Pure functions on image bytes: sniffing, hashes, comparison."""

@@ -1,0 +1,1 @@
+"""Settings become variants, axes, cells and prices; nothing here sends anything."""

@@ -1,0 +1,1 @@
+"""Who makes images: one module per provider, looked up by name."""

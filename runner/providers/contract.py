@@ -1,0 +1,298 @@
+"""What the runner and a provider promise each other.
+
+A provider is one class with one async method, :meth:`Provider.generate`, and small questions around
+it that each have a sensible default. It never retries, never writes files and never decides what a
+refusal means for the run: it says truthfully what was sent and what came back.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol
+
+from runner.settings.cell import CELL_KEYS, Cell, CellParams, CostBasis, Json
+from runner.settings.schema import VariantSettings
+
+FaultKind = Literal["rate_limit", "transient", "refused", "auth", "invalid", "gone", "ambiguous"]
+"""Why a call gave no image.
+
+``rate_limit`` and ``transient`` are worth another try; ``refused`` and ``invalid`` end the cell;
+``auth`` and ``gone`` stop the provider; ``ambiguous`` was sent and not answered, and may be billed.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one image costs in US dollars, as a range. ``None`` means unknown, never 0."""
+
+    low_usd: float | None
+    high_usd: float | None
+    basis: CostBasis
+
+    def times(self, count: int) -> Price:
+        """The price of ``count`` such images."""
+        if self.low_usd is None or self.high_usd is None:
+            return self
+        return Price(self.low_usd * count, self.high_usd * count, self.basis)
+
+
+FREE = Price(0.0, 0.0, "free")
+UNKNOWN_PRICE = Price(None, None, "unknown")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Param:
+    """How a model takes one cell-level key.
+
+    Attributes:
+        native: The name that goes on the wire or into the pipeline.
+        minimum: Smallest allowed number, inclusive.
+        maximum: Largest allowed number, inclusive.
+        choices: Allowed texts; empty means any.
+        default: What the model uses when the key is not sent, where that is known.
+        note: A rule that the other fields cannot say, for messages and docs.
+    """
+
+    native: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    default: Json = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What one model of a provider takes and promises.
+
+    Attributes:
+        pipelines: Pipeline kinds that it has.
+        params: Cell-level key to how it is taken; a missing key is not taken at all.
+        max_images_per_call: Most cells that one call may carry.
+        shared_call_keys: Keys that may differ between the cells of one call. The image index
+            always may. Empty for APIs whose call is one prompt with ``n`` images.
+        seed_per_image: Image ``i`` is made with seed ``s + i``; otherwise a call has one seed.
+        reproducible: The same request gives the same pixels.
+        resend_safe: Sending the same call twice costs nothing: local work, or an API with
+            idempotency keys.
+        billed: Images cost money.
+        mask_polarity: Which mask value the native API repaints; ours is always white = repaint.
+    """
+
+    pipelines: frozenset[str] = frozenset({"text2img"})
+    params: Mapping[str, Param]
+    max_images_per_call: int = 1
+    shared_call_keys: frozenset[str] = frozenset()
+    seed_per_image: bool = False
+    reproducible: bool = False
+    resend_safe: bool = False
+    billed: bool = True
+    mask_polarity: Literal["white", "black", "transparent"] = "white"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is sent at once: one or more cells of one variant.
+
+    All cells agree on every key that is not in :attr:`Capabilities.shared_call_keys`.
+    """
+
+    call_id: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def params(self) -> CellParams:
+        """The parameters of the first cell: the call's own, where all cells share them."""
+        return self.cells[0].params
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One image that came back.
+
+    Attributes:
+        data: The provider's own bytes, untouched.
+        seed_sent: The seed that went on the wire for this image; ``None`` if none did.
+        revised_prompt: The prompt that the provider says it used instead.
+        effective: What the provider says it used, by its own names.
+        warnings: Anything a person should know, one sentence each (a truncated prompt, say).
+    """
+
+    data: bytes
+    seed_sent: int | None = None
+    revised_prompt: str | None = None
+    effective: Mapping[str, Json] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """No image for a cell, though the call was answered.
+
+    Attributes:
+        outcome: ``refused`` by a safety system, or ``failed``.
+        kind: Short machine name of the cause, such as ``content_filter`` or ``no_image``.
+        code: The provider's own code.
+        message: The provider's own words, shortened.
+    """
+
+    outcome: Literal["refused", "failed"]
+    kind: str
+    code: str | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a call brought back.
+
+    Attributes:
+        outputs: One per cell of the call, in its order.
+        params_sent: What went on the wire, by native name, prompt and files left out.
+        model_reported: The model that the provider says it used.
+        request_id: The provider's id of the request.
+        usage: The provider's own usage figures.
+        cost_usd: What the whole call cost; ``None`` = unknown.
+        cost_basis: Where ``cost_usd`` comes from.
+        recipe: How local images were made: dtype, batch size, device, threads, versions.
+    """
+
+    outputs: tuple[Picture | Missing, ...]
+    params_sent: Mapping[str, Json] = field(default_factory=dict)
+    model_reported: str | None = None
+    request_id: str | None = None
+    usage: Mapping[str, Json] = field(default_factory=dict)
+    cost_usd: float | None = None
+    cost_basis: CostBasis = "unknown"
+    recipe: Mapping[str, Json] | None = None
+
+
+class ProviderError(Exception):
+    """A call that gave no answer worth keeping, already classified.
+
+    Args:
+        kind: See :data:`FaultKind`.
+        message: One sentence, without keys and without whole response bodies.
+        code: The provider's own code, or the HTTP status as text.
+        retry_after: Seconds that the provider asked us to wait.
+        request_id: The provider's id of the request.
+    """
+
+    def __init__(
+        self,
+        kind: FaultKind,
+        message: str,
+        *,
+        code: str | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind: FaultKind = kind
+        self.message = message
+        self.code = code
+        self.retry_after = retry_after
+        self.request_id = request_id
+
+
+class Listener(Protocol):
+    """Where a provider tells how far a call is. Called from any thread."""
+
+    def progress(self, call: Call, done: int, total: int) -> None:
+        """``done`` of ``total`` steps (or per cent, or poll ticks) of a call are over."""
+
+    def note(self, call: Call, fact: Mapping[str, Json]) -> None:
+        """Journal a fact durably before going on: a job id before the first poll, say."""
+
+
+class Provider(ABC):
+    """Base of every provider. Made once per variant, used by one event loop.
+
+    Args:
+        settings: The variant's validated settings.
+    """
+
+    name: ClassVar[str]
+    """The name users choose: ``provider=NAME``."""
+
+    def __init__(self, settings: VariantSettings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What the chosen model takes. Must be cheap: no SDK import, no network."""
+
+    def identity(self) -> Mapping[str, Json]:
+        """What of this variant belongs to a cell's id: everything that changes the picture.
+
+        Default: provider, model name and revision, pipeline, native options and extra body.
+        """
+        settings = self.settings
+        return {
+            "provider": settings.provider.name,
+            "model": settings.model.name,
+            "revision": settings.model.revision,
+            "pipeline": settings.pipeline.name,
+            "options": settings.provider.options,
+            "extra_body": settings.provider.extra_body,
+        }
+
+    def quota_key(self) -> str:
+        """Whose rate limit this variant lives under; variants with one key share one limit."""
+        return f"{self.settings.provider.name}:{self.settings.provider.base_url or ''}"
+
+    def max_concurrency(self) -> int | None:
+        """Most calls in flight that make sense; ``None`` leaves it to the limits."""
+        return None
+
+    def check(self, params: CellParams) -> Sequence[str]:
+        """Problems that :class:`Param` ranges cannot say, one sentence each."""
+        return ()
+
+    def check_ready(self) -> None:
+        """Look for keys, extras and model files before the first call; no network.
+
+        Raises:
+            PrerequisiteError: Something is missing; the sentence holds the command that helps.
+        """
+
+    def estimate(self, params: CellParams) -> Price:
+        """What one image with these parameters costs."""
+        return UNKNOWN_PRICE
+
+    def classify(self, error: Exception) -> ProviderError:
+        """Name the kind of an exception that :meth:`generate` raised."""
+        if isinstance(error, ProviderError):
+            return error
+        if isinstance(error, (TimeoutError, ConnectionError)):
+            return ProviderError("ambiguous", f"no answer: {type(error).__name__}")
+        return ProviderError("invalid", f"{type(error).__name__}: {error}")
+
+    def versions(self) -> Mapping[str, str]:
+        """Versions of the libraries that made or fetched the images, for the manifest."""
+        return {}
+
+    def model_identity(self) -> Mapping[str, Json]:
+        """What is known of the weights: commit, file hashes. Called after :meth:`open`."""
+        return {}
+
+    async def open(self) -> None:
+        """Make clients, load models. Called once, before the first call."""
+
+    @abstractmethod
+    async def generate(self, call: Call, listener: Listener) -> Answer:
+        """Make the images of one call.
+
+        Raises:
+            Exception: Anything; :meth:`classify` names it.
+        """
+
+    async def close(self) -> None:
+        """Give back what :meth:`open` took. Called once, also after errors."""
+
+
+def asked(params: CellParams) -> dict[str, Json]:
+    """The parameters that were asked for, without those that are ``None``."""
+    return {key: value for key in CELL_KEYS if (value := getattr(params, key)) is not None}

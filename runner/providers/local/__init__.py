@@ -1,0 +1,1 @@
+"""Images made on this machine by diffusers pipelines."""

@@ -1,0 +1,1 @@
+"""The run folder: journal, image files, manifest, resume and verify."""

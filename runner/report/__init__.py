@@ -1,0 +1,1 @@
+"""Derived pages: the gallery and the contact sheet. Reads a run folder, never fails a run."""

@@ -1,0 +1,1 @@
+"""The ground floor: schema of the config, cells and the errors that users see."""

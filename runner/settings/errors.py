@@ -1,0 +1,44 @@
+"""The errors that end a command, each with its exit code and one sentence for the user."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class RunnerError(Exception):
+    """An error that a user can cause and mend: printed as a sentence, without a traceback."""
+
+    exit_code: int = 1
+
+
+class RequestError(RunnerError):
+    """The request is wrong: config, input or an unsupported parameter. Exit code 2.
+
+    Args:
+        problems: One sentence each: the bad value, the allowed ones, where it was set, the fix.
+    """
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        self.problems: tuple[str, ...] = problems
+        super().__init__("\n".join(problems))
+
+
+class PrerequisiteError(RunnerError):
+    """Something outside the request is missing: a key, an extra, a server, budget. Exit code 3."""
+
+    exit_code = 3
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest known name, or an empty text."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def listed(names: Sequence[str], limit: int = 24) -> str:
+    """The names as a readable list, cut after ``limit`` of them."""
+    shown = ", ".join(names[:limit])
+    return f"{shown} … ({len(names)} in all)" if len(names) > limit else shown
