@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
 from runner.settings.cell import CELL_KEYS, Cell, CellParams, CostBasis, Json
-from runner.settings.schema import VariantSettings
+from runner.settings.schema import Section, VariantSettings
 
 FaultKind = Literal["rate_limit", "transient", "refused", "auth", "invalid", "gone", "ambiguous"]
 """Why a call gave no image.
@@ -118,6 +118,8 @@ class Picture:
         revised_prompt: The prompt that the provider says it used instead.
         effective: What the provider says it used, by its own names.
         warnings: Anything a person should know, one sentence each (a truncated prompt, say).
+        extras: Further files to keep beside the image, by the end of their name: partial images
+            of a stream (``partial-0.png``), say.
     """
 
     data: bytes
@@ -125,6 +127,7 @@ class Picture:
     revised_prompt: str | None = None
     effective: Mapping[str, Json] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    extras: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,12 +201,12 @@ class ProviderError(Exception):
 
 
 class Listener(Protocol):
-    """Where a provider tells how far a call is. Called from any thread."""
+    """Where a provider tells how far a call is."""
 
     def progress(self, call: Call, done: int, total: int) -> None:
-        """``done`` of ``total`` steps (or per cent, or poll ticks) of a call are over."""
+        """``done`` of ``total`` steps (or per cent, or poll ticks) are over. From any thread."""
 
-    def note(self, call: Call, fact: Mapping[str, Json]) -> None:
+    async def note(self, call: Call, fact: Mapping[str, Json]) -> None:
         """Journal a fact durably before going on: a job id before the first poll, say."""
 
 
@@ -216,6 +219,9 @@ class Provider(ABC):
 
     name: ClassVar[str]
     """The name users choose: ``provider=NAME``."""
+
+    options_type: ClassVar[type[Section] | None] = None
+    """The typed native parameters under ``provider.options``; ``None``: it has none."""
 
     def __init__(self, settings: VariantSettings) -> None:
         self.settings = settings
@@ -246,6 +252,13 @@ class Provider(ABC):
     def max_concurrency(self) -> int | None:
         """Most calls in flight that make sense; ``None`` leaves it to the limits."""
         return None
+
+    def images_per_call(self, params: CellParams) -> int:
+        """Most cells with these parameters that one call may carry: some formats allow only one.
+
+        Never more than :attr:`Capabilities.max_images_per_call`, the default.
+        """
+        return self.capabilities().max_images_per_call
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Problems that :class:`Param` ranges cannot say, one sentence each."""

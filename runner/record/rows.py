@@ -125,6 +125,7 @@ class FailureRow:
     Attributes:
         index: Place in the plan.
         cell_id: Names what was asked.
+        image_index: Which of the ``n`` images of its point it would be.
         variant: Index of the variant.
         provider: Name of the provider.
         model: Model that was asked for.
@@ -142,6 +143,7 @@ class FailureRow:
 
     index: int
     cell_id: str
+    image_index: int = 0
     variant: int
     provider: str
     model: str
@@ -158,6 +160,23 @@ class FailureRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenRecord:
+    """The first line of a journal file: who writes it, for which plan.
+
+    Attributes:
+        at: UTC, ISO 8601.
+        plan_hash: Hash of the plan whose indices the file uses.
+        host: Name of the machine.
+        pid: Id of the process.
+    """
+
+    at: str
+    plan_hash: str
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SentRecord:
     """Journalled before a call that may be billed leaves: a crash then leaves it ``unknown``.
 
@@ -166,12 +185,18 @@ class SentRecord:
         at: UTC, ISO 8601.
         cells: ``(index, cell_id)`` of every cell of the call.
         worst_usd: Most that the call can cost; ``None`` = unknown.
+        variant: Index of the variant.
+        provider: Name of the provider.
+        model: Model that was asked for.
     """
 
     call_id: str
     at: str
     cells: tuple[tuple[int, str], ...]
     worst_usd: float | None = None
+    variant: int = 0
+    provider: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,1 +1,86 @@
-"""Derived pages: the gallery and the contact sheet. Reads a run folder, never fails a run."""
+"""Looking at a run: the gallery page, the thumbnails and the contact sheet. All of it derived."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runner.record.atomic import put_durably
+from runner.record.paths import RunPaths
+from runner.report.gallery import Gallery, load
+from runner.report.thumbs import Thumbs, make_thumbs
+
+__all__ = ["write_contact_sheet", "write_page", "write_report"]
+
+
+def write_report(root: Path) -> None:
+    """Write ``index.html``, ``thumbs/`` and the pages of ``contact_sheet.png``.
+
+    May be called again and again, also while the run goes on: thumbnails are made once, files are
+    replaced atomically. A picture that cannot be read is a tile that says so.
+
+    Args:
+        root: The run folder.
+
+    Raises:
+        RequestError: It has no manifest that can be read.
+        OSError: The disk is full or gone.
+    """
+    gallery = load(root)
+    thumbs = make_thumbs(root, gallery)
+    _put_sheet(root, gallery, thumbs)
+    _put_page(root, gallery, thumbs)
+
+
+def write_page(root: Path) -> None:
+    """Write ``index.html`` and ``thumbs/`` alone: what a run that goes on has time for.
+
+    Args:
+        root: The run folder.
+
+    Raises:
+        RequestError: It has no manifest that can be read.
+        OSError: The disk is full or gone.
+    """
+    gallery = load(root)
+    _put_page(root, gallery, make_thumbs(root, gallery))
+
+
+def write_contact_sheet(root: Path) -> list[Path]:
+    """Write ``contact_sheet.png``, and ``contact_sheet-2.png`` … where one page has not the room.
+
+    Args:
+        root: The run folder.
+
+    Returns:
+        The files.
+
+    Raises:
+        RequestError: It has no manifest that can be read.
+        OSError: The disk is full or gone.
+    """
+    gallery = load(root)
+    return _put_sheet(root, gallery, make_thumbs(root, gallery))
+
+
+def _put_page(root: Path, gallery: Gallery, thumbs: Thumbs) -> None:
+    from runner.report.page import render_page
+
+    paths = RunPaths(root)
+    known = [paths.contact_sheet, paths.manifest, paths.metadata, paths.failures, paths.plan]
+    links = tuple(path.relative_to(root).as_posix() for path in known if path.is_file())
+    put_durably(paths.gallery, render_page(gallery, thumbs, links))
+
+
+def _put_sheet(root: Path, gallery: Gallery, thumbs: Thumbs) -> list[Path]:
+    from runner.report.sheet import draw_sheets
+
+    first = RunPaths(root).contact_sheet
+    written = []
+    for number, page in enumerate(draw_sheets(root, gallery, thumbs), start=1):
+        path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
+        put_durably(path, page)
+        written.append(path)
+    for old in root.glob(f"{first.stem}-*{first.suffix}"):
+        if old not in written:
+            old.unlink()
+    return written

@@ -46,8 +46,11 @@ class ModelSettings(Section):
     config: str | None = Field(
         None, description="folder with the pipeline's configs, for a single .safetensors file"
     )
-    defaults: dict[str, Scalar] = Field(
+    preset: dict[str, Scalar] = Field(
         default_factory=dict, description="cell-level keys that this model sets when you do not"
+    )
+    traits: dict[str, Any] = Field(
+        default_factory=dict, description="what the model takes, as data that the provider reads"
     )
     price: dict[str, Any] = Field(
         default_factory=dict, description="dated price data that the provider reads"
@@ -156,6 +159,17 @@ class SweepSettings(Section):
     )
 
 
+class VariantSettings(Section):
+    """The part of a composed config that one provider object needs."""
+
+    provider: ProviderSettings
+    model: ModelSettings
+    pipeline: PipelineSettings = Field(default_factory=PipelineSettings)
+    device: DeviceSettings = Field(default_factory=DeviceSettings)
+    output: OutputSettings = Field(default_factory=OutputSettings)
+    timeout_s: float = Field(600, gt=0, description="seconds until a call is given up")
+
+
 class Settings(Section):
     """One composed config."""
 
@@ -194,13 +208,13 @@ class Settings(Section):
         """YAML reads a bare ``512`` as a number; it means 512x512."""
         return f"{value}x{value}" if isinstance(value, int) and value > 0 else value
 
-
-class VariantSettings(Section):
-    """The part of a composed config that one provider object needs."""
-
-    provider: ProviderSettings
-    model: ModelSettings
-    pipeline: PipelineSettings = Field(default_factory=PipelineSettings)
-    device: DeviceSettings = Field(default_factory=DeviceSettings)
-    output: OutputSettings = Field(default_factory=OutputSettings)
-    timeout_s: float = Field(600, gt=0, description="seconds until a call is given up")
+    def variant(self) -> VariantSettings:
+        """The part that one provider object needs."""
+        return VariantSettings(
+            provider=self.provider,
+            model=self.model,
+            pipeline=self.pipeline,
+            device=self.device,
+            output=self.output,
+            timeout_s=self.limits.timeout_s,
+        )

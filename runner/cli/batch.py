@@ -1,0 +1,273 @@
+"""From what was asked to a finished folder: the one way that every command goes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.cli.expand import Composed, Expanded
+from runner.cli.saved import Saved
+from runner.engine.progress import choose
+from runner.engine.run import RETRIED, Job, Result, execute
+from runner.plan import Plan, PlanSpec, PlanSummary, PriceRange, PromptFile, Variant
+from runner.providers.contract import Provider
+from runner.providers.registry import make_provider
+from runner.record.derive import read_failures
+from runner.record.paths import RunPaths
+from runner.record.state import CellOutcome
+from runner.settings.errors import PrerequisiteError, RequestError
+from runner.settings.schema import Settings
+
+_NAMED = frozenset({"provider", "model", "model.name", "provider.name"})
+"""Choices that a label shows by the names of what was chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A checked plan, and where it goes.
+
+    Attributes:
+        plan: All cells.
+        summary: The plan in numbers.
+        providers: One per variant.
+        settings: Limits, retries and output.
+        configs: The resolved config of each variant.
+        paths: The run folder; it need not exist yet.
+        command: The command line, word by word.
+        again: Outcomes of earlier processes that are tried again.
+    """
+
+    plan: Plan
+    summary: PlanSummary
+    providers: tuple[Provider, ...]
+    settings: Settings
+    configs: tuple[dict[str, Any], ...]
+    paths: RunPaths
+    command: tuple[str, ...]
+    again: frozenset[CellOutcome] = RETRIED
+
+
+def plan_of(expanded: Expanded, seed: int | None = None) -> tuple[Plan, tuple[Provider, ...]]:
+    """Expand, check and price what was asked; nothing is written or sent.
+
+    Args:
+        expanded: Variants and axes.
+        seed: Base seed of an earlier plan for the same folder.
+
+    Raises:
+        RequestError: Every problem of the plan, one sentence each.
+    """
+    variants = tuple(
+        Variant.from_settings(index, composed.settings, _label(composed))
+        for index, composed in enumerate(expanded.variants)
+    )
+    providers = _make_providers(expanded)
+    settings = expanded.settings
+    spec = PlanSpec(
+        variants=variants,
+        axes=expanded.axes,
+        zip=settings.sweep.zip,
+        exclude=settings.sweep.exclude,
+        cells=settings.sweep.cells,
+        prompts=PromptFile.open(Path(settings.prompts)) if settings.prompts else None,
+        styles=expanded.styles,
+        seed=seed,
+    )
+    return Plan.build(spec, providers=providers, unsupported=settings.unsupported), providers
+
+
+def prepare_batch(expanded: Expanded, root: Path) -> Batch:
+    """Plan a batch for a folder, and make sure that it can start; nothing is written or sent.
+
+    A folder that already holds a run keeps its drawn seed, so that the same command asks for the
+    same cells.
+
+    Raises:
+        RequestError: Every problem of the plan.
+        PrerequisiteError: A key, an extra or the budget is missing.
+    """
+    paths = RunPaths(root)
+    plan, providers = plan_of(expanded, _saved_seed(paths))
+    batch = Batch(
+        plan=plan,
+        summary=plan.summary(providers),
+        providers=providers,
+        settings=expanded.settings,
+        configs=tuple(composed.config for composed in expanded.variants),
+        paths=paths,
+        command=(*sys.argv[1:],),
+    )
+    _check_ready(batch)
+    return batch
+
+
+def run_batch(batch: Batch) -> int:
+    """Make what is missing and return the exit code. The folder is made if it is not there."""
+    paths, plan = batch.paths, batch.plan
+    summary = batch.summary
+    paths.root.mkdir(parents=True, exist_ok=True)
+    if not batch.settings.output.quiet:
+        for warning in _warnings(summary):
+            print(f"warning: {warning}", file=sys.stderr)
+        print(f"{headline(summary)} → {paths.root}", file=sys.stderr)
+    job = Job(
+        plan=plan,
+        providers=batch.providers,
+        paths=paths,
+        limits=batch.settings.limits,
+        retry=batch.settings.retry,
+        progress=choose(batch.settings.output.quiet),
+        command=batch.command,
+        configs=batch.configs,
+        warnings=_warnings(summary),
+        again=batch.again,
+        refresh=lambda: _write_report(paths.root),
+    )
+    result = asyncio.run(execute(job))
+    _write_report(paths.root)
+    _tell(result, paths)
+    return _exit_code(result)
+
+
+def run_saved(saved: Saved, *, again: frozenset[CellOutcome], command: Sequence[str]) -> int:
+    """Go on with a saved run, or make a copy of one from its start."""
+    batch = Batch(
+        plan=saved.plan,
+        summary=saved.plan.summary(saved.providers),
+        providers=saved.providers,
+        settings=saved.settings,
+        configs=saved.configs,
+        paths=saved.paths,
+        command=tuple(command),
+        again=again,
+    )
+    _check_ready(batch)
+    return run_batch(batch)
+
+
+def fresh_folder(wanted: Path) -> Path:
+    """A time-stamped folder belongs to one run, also when two start in the same second."""
+    folder, number = wanted, 2
+    while folder.exists():
+        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+    return folder
+
+
+def headline(summary: PlanSummary) -> str:
+    """What a plan is, in one line."""
+    calls = "" if summary.calls == summary.cells else f" in {counted(summary.calls, 'call')}"
+    return f"{counted(summary.cells, 'image')}{calls} · {price_range_text(summary.price)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def price_range_text(price: PriceRange) -> str:
+    """A price range as a short text; unknown is said, never 0."""
+    if price.low_usd is None or price.high_usd is None:
+        return f"price of {counted(price.unknown, 'image')} unknown"
+    if price.high_usd == 0:
+        return "free"
+    if price.low_usd == price.high_usd:
+        return f"${price.high_usd:,.2f}"
+    return f"${price.low_usd:,.2f} to ${price.high_usd:,.2f}"
+
+
+def _label(composed: Composed) -> dict[str, str]:
+    settings = composed.settings
+    return {
+        "provider": settings.provider.name,
+        "model": settings.model.name,
+        **{key: value for key, value in composed.choices.items() if key not in _NAMED},
+    }
+
+
+def _make_providers(expanded: Expanded) -> tuple[Provider, ...]:
+    providers, problems = [], []
+    for composed in expanded.variants:
+        try:
+            providers.append(make_provider(composed.settings.variant()))
+        except RequestError as error:
+            problems += [text for text in error.problems if text not in problems]
+    if problems:
+        raise RequestError(*problems)
+    return tuple(providers)
+
+
+def _saved_seed(paths: RunPaths) -> int | None:
+    """The base seed that the folder's plan has drawn."""
+    if not paths.plan.is_file():
+        return None
+    return Plan.from_json(json.loads(paths.plan.read_bytes()), paths.root).spec.seed
+
+
+def _check_ready(batch: Batch) -> None:
+    """What would stop the run is told before anything is written."""
+    limits = batch.settings.limits
+    price = batch.summary.price
+    if limits.budget_usd is not None and price.unknown and not limits.allow_unknown_price:
+        raise PrerequisiteError(
+            f"limits.budget_usd={limits.budget_usd:g}: the price of "
+            f"{counted(price.unknown, 'image')} is "
+            "unknown, so the budget cannot hold; limits.allow_unknown_price=true starts anyway"
+        )
+    for provider in batch.providers:
+        provider.check_ready()
+
+
+def _warnings(summary: PlanSummary) -> list[str]:
+    warnings = list(summary.warnings)
+    for variant in summary.variants:
+        warnings += [text for text in variant.warnings if text not in warnings]
+    return warnings
+
+
+def _write_report(root: Path) -> None:
+    """The page is derived: a fault in it is told and fails nothing."""
+    try:
+        from runner.report import write_report
+
+        write_report(root)
+    except Exception as error:
+        print(f"the page could not be written: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _tell(result: Result, paths: RunPaths) -> None:
+    """The closing lines: what there is, what is missing and why, where to look."""
+    counts = result.counts
+    money = f" · ${result.cost_usd:,.4f}" if result.cost_usd else ""
+    if result.unknown_usd:
+        money += f" · up to ${result.unknown_usd:,.4f} more for calls without an answer"
+    print(
+        f"{counted(result.made, 'image')} made, {counts['done']:,} of {result.planned:,} there"
+        f" · {result.elapsed_s:.1f} s{money}"
+    )
+    causes = Counter((row.outcome, row.kind, row.message) for row in read_failures(paths))
+    for (outcome, kind, message), count in causes.most_common(5):
+        print(f"{count:,} {outcome} ({kind}){': ' + message if message else ''}")
+    for reason in result.stopped:
+        print(f"stopped: {reason}")
+    if result.exhausted:
+        print("the budget is used up: raise it with limits.budget_usd=… and resume")
+    print(f"look at {paths.gallery}")
+    if result.status != "done":
+        print(f"go on with: python -m runner resume {shlex.quote(str(paths.root))}")
+
+
+def _exit_code(result: Result) -> int:
+    if result.status == "done":
+        return 0
+    if result.status == "interrupted":
+        return 130
+    if result.exhausted or (result.stopped and not result.counts["done"]):
+        return 3
+    return 1

@@ -1,0 +1,99 @@
+"""Saved runs: found, read and made ready to go on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner.plan import Plan
+from runner.providers.contract import Provider
+from runner.providers.registry import make_provider
+from runner.record.manifest import read_manifest
+from runner.record.paths import RunPaths
+from runner.settings.errors import RequestError, did_you_mean
+from runner.settings.load import read_settings
+from runner.settings.schema import Settings
+from runner.settings.secrets import refuse_secret_overrides
+
+CHANGEABLE = ("limits.", "retry.", "output.quiet", "device.")
+"""What may be set anew when a saved run goes on: nothing of it belongs to a cell's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A run folder, read back.
+
+    Attributes:
+        paths: The folder.
+        plan: Its plan, expanded from ``plan.json``.
+        providers: One per variant.
+        settings: Limits, retries and output: as saved, or as set anew.
+        configs: The resolved config of each variant.
+    """
+
+    paths: RunPaths
+    plan: Plan
+    providers: tuple[Provider, ...]
+    settings: Settings
+    configs: tuple[dict[str, Any], ...]
+
+
+def run_folder(argv: list[str], command: str, *, overrides: bool = False) -> RunPaths:
+    """The run folder that a command names.
+
+    Raises:
+        RequestError: None is named, or it is none.
+    """
+    names = [text for text in argv if not (overrides and "=" in text)]
+    if len(names) != 1:
+        raise RequestError(f"usage: python -m runner {command} RUN_DIR")
+    root = Path(names[0])
+    if not (root / "plan.json").is_file():
+        near = ""
+        if root.parent.is_dir():
+            near = did_you_mean(root.name, [path.name for path in root.parent.iterdir()])
+        raise RequestError(f"{root}: no run folder (it has no plan.json){near}")
+    return RunPaths(root)
+
+
+def read_saved(paths: RunPaths, overrides: list[str]) -> Saved:
+    """Read a run back.
+
+    Args:
+        paths: The folder.
+        overrides: ``key=value`` for the keys of :data:`CHANGEABLE`.
+
+    Raises:
+        RequestError: The folder is damaged, or an override is not allowed here.
+    """
+    refuse_secret_overrides(overrides)
+    for text in overrides:
+        if not text.startswith(CHANGEABLE):
+            raise RequestError(
+                f"{text}: a saved run keeps its plan; only {', '.join(CHANGEABLE)} can be set anew"
+            )
+    manifest = read_manifest(paths)
+    configs = []
+    try:
+        changes = OmegaConf.from_dotlist(overrides)
+        for saved in manifest.variants:
+            merged = OmegaConf.merge(OmegaConf.create(dict(saved.config)), changes)
+            configs.append(_plain(merged))
+    except OmegaConfBaseException as error:
+        raise RequestError(f"{paths.manifest}: {error}") from error
+    settings = [read_settings(config, overrides) for config in configs]
+    plan = Plan.from_json(json.loads(paths.plan.read_text(encoding="utf-8")), root=paths.root)
+    providers = tuple(make_provider(one.variant()) for one in settings)
+    return Saved(paths, plan, providers, settings[0], tuple(configs))
+
+
+def _plain(config: DictConfig | ListConfig) -> dict[str, Any]:
+    container = OmegaConf.to_container(config)
+    if not isinstance(container, dict):
+        raise RequestError("a variant's config in the manifest is not a mapping")
+    return {str(key): value for key, value in container.items()}

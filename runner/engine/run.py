@@ -1,0 +1,338 @@
+"""One run from its plan to its folder: what is missing is made, everything is written down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from runner.engine.budget import Budget
+from runner.engine.lane import Shared, VariantRun, run_lane, utc_now
+from runner.engine.limits import Limiter
+from runner.engine.outcome import adopt
+from runner.engine.progress import Progress
+from runner.engine.stop import Stop
+from runner.plan import Plan
+from runner.providers.contract import Provider
+from runner.record.atomic import put_durably
+from runner.record.derive import derive
+from runner.record.facts import code_facts, machine_facts, package_versions
+from runner.record.manifest import (
+    Counts,
+    Manifest,
+    RunStatus,
+    VariantRecord,
+    plain_object,
+    read_manifest,
+    write_manifest,
+)
+from runner.record.paths import RunPaths
+from runner.record.state import CellOutcome, RunState, load_state, unanswered_images
+from runner.record.store import RunStore
+from runner.settings.cell import CostBasis, Json
+from runner.settings.schema import LimitSettings, RetrySettings
+
+RETRIED: frozenset[CellOutcome] = frozenset({"failed", "unknown"})
+"""Outcomes of earlier processes that are tried again unless the user says otherwise."""
+
+REFRESH_S = 5.0
+"""Seconds between two manifests, and two pages, of a run that goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run to be made.
+
+    Attributes:
+        plan: All cells.
+        providers: One per variant.
+        paths: The run folder, which exists.
+        limits: How hard to push, and the budget.
+        retry: Bounds of the retry loop.
+        progress: What the user sees.
+        command: The command line, word by word, for the record.
+        configs: One resolved config per variant, for the record.
+        warnings: Sentences of the planning, for the record.
+        again: Outcomes of earlier processes that are tried again.
+        refresh: Called now and then while the run goes on, on another thread.
+    """
+
+    plan: Plan
+    providers: Sequence[Provider]
+    paths: RunPaths
+    limits: LimitSettings
+    retry: RetrySettings
+    progress: Progress
+    command: Sequence[str]
+    configs: Sequence[Mapping[str, Json]]
+    warnings: Sequence[str] = ()
+    again: frozenset[CellOutcome] = RETRIED
+    refresh: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        status: ``done``, ``incomplete`` or ``interrupted``.
+        planned: Cells of the plan.
+        counts: Cells by outcome, earlier processes' included.
+        made: Images that this process made.
+        cost_usd: What is known to have been paid, earlier processes' included.
+        unknown_usd: What calls without an answer may have cost at most.
+        elapsed_s: Wall seconds of this process.
+        stopped: Sentences about providers that were stopped.
+        exhausted: Whether the budget ended the run.
+    """
+
+    status: RunStatus
+    planned: int
+    counts: Mapping[CellOutcome, int]
+    made: int
+    cost_usd: float
+    unknown_usd: float
+    elapsed_s: float
+    stopped: Sequence[str] = field(default_factory=tuple)
+    exhausted: bool = False
+
+
+async def execute(job: Job) -> Result:
+    """Make what is missing, and leave a folder that proves it.
+
+    Raises:
+        PrerequisiteError: The folder cannot be written, or another process writes it.
+        OSError: The disk failed; what was journalled before is intact.
+    """
+    started = time.monotonic()
+    store = RunStore.open(job.paths, job.plan.hash)
+    try:
+        state = load_state(job.paths)
+        run = _Run(job, store, state)
+        await run.work()
+    finally:
+        store.close()
+    return run.finish(time.monotonic() - started)
+
+
+class _Run:
+    """One process's work on a run folder."""
+
+    def __init__(self, job: Job, store: RunStore, state: RunState) -> None:
+        self.job = job
+        self.state = state
+        self.same_plan = state.same_plan(job.plan.hash)
+        self.planned = job.plan.count()
+        spent = state.cost_usd + state.cost_unknown_worst_usd
+        self.stop = Stop()
+        self.shared = Shared(
+            plan=job.plan,
+            store=store,
+            tried=self._tried,
+            budget=Budget(job.limits.budget_usd, spent),
+            stop=self.stop,
+            progress=job.progress,
+            limits=job.limits,
+            retry=job.retry,
+        )
+        earlier = read_manifest(job.paths) if job.paths.manifest.is_file() else None
+        self.started_at = earlier.started_at if earlier else utc_now()
+        self.run_id = earlier.run_id if earlier else uuid.uuid4().hex[:12]
+        self.manifest = self._first_manifest(earlier)
+
+    async def work(self) -> None:
+        """Adopt what a killed process left, then work off every lane until done or stopped."""
+        job = self.job
+        self._save_plan()
+        write_manifest(job.paths, self.manifest)
+        await self._adopt()
+        job.progress.start(self.planned, self._done_of_plan(self.state))
+        with self.stop:
+            keeper = asyncio.create_task(self._keep_fresh())
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for runs in self._lanes():
+                        group.create_task(run_lane(runs))
+            except asyncio.CancelledError:
+                if not self.stop.at_once:
+                    raise
+            finally:
+                keeper.cancel()
+                job.progress.stop()
+
+    def finish(self, elapsed_s: float) -> Result:
+        """Derive the rows from the journal and close the manifest."""
+        job, shared = self.job, self.shared
+        state = derive(job.paths)
+        before = self.state.counts["done"]
+        missing = self.planned - self._done_of_plan(state)
+        status: RunStatus = (
+            "interrupted" if self.stop.requested and missing
+            else "incomplete" if missing
+            else "done"
+        )  # fmt: skip
+        self.manifest = self._live_manifest(state, status, ended=True)
+        write_manifest(job.paths, self.manifest)
+        return Result(
+            status=status,
+            planned=self.planned,
+            counts=dict(state.counts),
+            made=state.counts["done"] - before,
+            cost_usd=state.cost_usd,
+            unknown_usd=state.cost_unknown_worst_usd,
+            elapsed_s=elapsed_s,
+            stopped=tuple(shared.stopped.values()),
+            exhausted=shared.exhausted,
+        )
+
+    def _save_plan(self) -> None:
+        """Write what defines the plan, and copy what it reads, so that the folder is complete."""
+        paths = self.job.paths
+        text = json.dumps(self.job.plan.to_json(), ensure_ascii=False, indent=1).encode() + b"\n"
+        if paths.plan.is_file() and paths.plan.read_bytes() == text:
+            return
+        for file in self.job.plan.inputs():
+            copy = paths.root / file.copy
+            if not copy.exists():
+                copy.parent.mkdir(exist_ok=True)
+                put_durably(copy, file.source.read_bytes())
+        put_durably(paths.plan, text)
+
+    def _outcome(self, index: int) -> CellOutcome | None:
+        if self.same_plan:
+            return self.state.outcome(index)
+        return self.state.outcome_of(self.job.plan[index].cell_id)
+
+    def _tried(self, index: int) -> int:
+        if self.same_plan:
+            return self.state.attempts(index)
+        return self.state.attempts_of(self.job.plan[index].cell_id)
+
+    def _todo(self, index: int) -> bool:
+        outcome = self._outcome(index)
+        return outcome is None or outcome in self.job.again
+
+    def _done_of_plan(self, state: RunState) -> int:
+        if self.same_plan:
+            return state.counts["done"]
+        cells = self.job.plan.cells()
+        return sum(state.outcome_of(cell.cell_id) == "done" for cell in cells)
+
+    def _lanes(self) -> list[list[VariantRun]]:
+        lanes: dict[str, list[VariantRun]] = {}
+        limiters: dict[str, Limiter] = {}
+        for variant, provider in zip(self.job.plan.variants, self.job.providers, strict=True):
+            key = provider.quota_key()
+            limiter = limiters.setdefault(key, Limiter(self.job.limits.requests_per_minute))
+            calls = self.job.plan.variant_calls(variant.index, provider, self._todo)
+            run = VariantRun(self.shared, variant, provider, limiter, calls)
+            lanes.setdefault(key, []).append(run)
+        return list(lanes.values())
+
+    async def _adopt(self) -> None:
+        """Images that reached the disk before their record did are kept, not paid again."""
+        if not self.same_plan:
+            return
+        found: dict[str, dict[int, bytes]] = {}
+        calls = {}
+        for call, position, path in unanswered_images(self.job.paths, self.state):
+            found.setdefault(call.sent.call_id, {})[position] = path.read_bytes()
+            calls[call.sent.call_id] = call.sent
+        for call_id, images in found.items():
+            sent = calls[call_id]
+            cells = tuple(self.job.plan[index] for index, _ in sent.cells)
+            variant = self.job.plan.variants[cells[0].variant]
+            provider = self.job.providers[variant.index]
+            record = adopt(sent, cells, images, variant, provider.capabilities())
+            await self.shared.store.commit(record, {})
+        if found:
+            self.state = load_state(self.job.paths)
+
+    async def _keep_fresh(self) -> None:
+        """Rewrite the manifest, and the page, now and then while the run goes on."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await asyncio.to_thread(self._refresh)
+
+    def _refresh(self) -> None:
+        state = derive(self.job.paths)
+        write_manifest(self.job.paths, self._live_manifest(state, "running", ended=False))
+        if self.job.refresh is not None:
+            self.job.refresh()
+
+    def _first_manifest(self, earlier: Manifest | None) -> Manifest:
+        job = self.job
+        variants = tuple(
+            VariantRecord(
+                index=variant.index,
+                provider=variant.settings.provider.name,
+                model=variant.settings.model.name,
+                config=plain_object(config),
+                versions=dict(provider.versions()),
+            )
+            for variant, provider, config in zip(
+                job.plan.variants, job.providers, job.configs, strict=True
+            )
+        )
+        return Manifest(
+            run_id=self.run_id,
+            command=earlier.command if earlier else tuple(job.command),
+            status="running",
+            started_at=self.started_at,
+            plan_hash=job.plan.hash,
+            cells=self.planned,
+            counts=Counts(**self.state.counts),
+            variants=variants,
+            code=code_facts(),
+            machine=machine_facts(),
+            packages=package_versions(_PACKAGES),
+            recipes=dict(earlier.recipes) if earlier else {},
+            inputs={file.path: file.sha256 for file in job.plan.inputs()},
+            warnings=tuple(job.warnings),
+        )
+
+    def _live_manifest(self, state: RunState, status: RunStatus, *, ended: bool) -> Manifest:
+        shared = self.shared
+        variants = tuple(
+            variant.model_copy(
+                update={"model_identity": plain_object(shared.identities[variant.index])}
+            )
+            if variant.index in shared.identities
+            else variant
+            for variant in self.manifest.variants
+        )
+        known = state.cost_usd if state.cost_by_basis else None
+        return self.manifest.model_copy(
+            update={
+                "status": status,
+                "ended_at": utc_now() if ended else None,
+                "counts": Counts(**state.counts),
+                "cost_usd": known,
+                "cost_basis": _weakest(state),
+                "cost_unknown_worst_usd": (
+                    None if state.unpriced_calls else state.cost_unknown_worst_usd
+                ),
+                "variants": variants,
+                "recipes": {
+                    **self.manifest.recipes,
+                    **{key: plain_object(recipe) for key, recipe in shared.recipes.items()},
+                },
+                "warnings": tuple(dict.fromkeys([*self.manifest.warnings, *state.damaged])),
+                "writers": tuple(path.name for path in self.job.paths.journal_files()),
+            }
+        )
+
+
+_PACKAGES = ("hydra-core", "omegaconf", "pydantic", "pillow")
+
+_BASES: tuple[CostBasis, ...] = (
+    "unknown", "estimate", "price_book", "usage", "reported", "free",
+)  # fmt: skip
+
+
+def _weakest(state: RunState) -> CostBasis:
+    """The weakest basis among the known costs."""
+    return next((basis for basis in _BASES if basis in state.cost_by_basis), "unknown")

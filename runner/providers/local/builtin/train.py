@@ -1,0 +1,409 @@
+"""Train the built-in model from scratch.
+
+    python -m runner.providers.local.builtin.train vae          # autoencoder
+    python -m runner.providers.local.builtin.train latents      # encode the drawings once
+    python -m runner.providers.local.builtin.train captions     # text encoders alone
+    python -m runner.providers.local.builtin.train transformer  # text encoders and transformer
+    python -m runner.providers.local.builtin.train save         # write the pipeline
+
+Two or more processes share a batch when started by ``torchrun --standalone --nproc-per-node N
+-m runner.providers.local.builtin.train …``; on a small CPU, two processes of one thread are
+faster than one of two. A stage that was interrupted continues from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812
+from diffusers import AutoencoderKL
+from diffusers.models.attention_processor import Attention
+from PIL import Image
+from torch import Tensor, nn
+
+from . import MODEL_DIR, networks, scenes
+from .captions import CaptionReader, encode
+from .optimizer import Optimizers
+
+_CHECKPOINT_EVERY = 250
+_LOG_EVERY = 50
+_EMA_DECAY = 0.998
+_CAPTION_DROPOUT = 0.1
+_UNKNOWN_WORDS = 0.25
+_ONLY_UNKNOWN_WORDS = 0.03
+_NULL_TOKENS = (1, 32, 77, 256, 256, 256)
+"""Numbers of zero tokens that stand in for T5; 256 is what the pipeline appends by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line sets."""
+
+    work: Path
+    steps: int
+    batch: int
+    scenes: int
+    seed: int
+    out: Path
+
+
+class CompactNullAttention:
+    """Joint attention in which the last token counts as many equal ones.
+
+    Without T5 the pipeline appends hundreds of equal zero tokens. Equal tokens stay equal in every
+    layer, so one of them with the logarithm of their number added to its attention scores gives
+    exactly the same result for a fraction of the work.
+    """
+
+    def __init__(self, image_tokens: int) -> None:
+        self.bias = torch.zeros(1, 1, 1, image_tokens + networks.CAPTION_TOKENS + 1)
+
+    def set_count(self, count: int) -> None:
+        """Set how many tokens the last one stands for."""
+        self.bias[..., -1] = math.log(count)
+
+    def __call__(
+        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Attend over the image and the caption together."""
+
+        def heads(x: Tensor) -> Tensor:
+            return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+        queries = (
+            attn.norm_q(heads(attn.to_q(hidden_states))),
+            attn.norm_added_q(heads(attn.add_q_proj(encoder_hidden_states))),
+        )
+        keys = (
+            attn.norm_k(heads(attn.to_k(hidden_states))),
+            attn.norm_added_k(heads(attn.add_k_proj(encoder_hidden_states))),
+        )
+        values = (
+            heads(attn.to_v(hidden_states)),
+            heads(attn.add_v_proj(encoder_hidden_states)),
+        )
+        mixed = F.scaled_dot_product_attention(
+            torch.cat(queries, dim=2),
+            torch.cat(keys, dim=2),
+            torch.cat(values, dim=2),
+            attn_mask=self.bias,
+        )
+        mixed = mixed.transpose(1, 2).flatten(2)
+        image, text = mixed.split([hidden_states.shape[1], encoder_hidden_states.shape[1]], dim=1)
+        if not attn.context_pre_only:
+            text = attn.to_add_out(text)
+        return attn.to_out[0](image), text
+
+
+class Painter(nn.Module):  # type: ignore[misc]
+    """Text encoders and transformer as one module: predicts the velocity of noisy latents."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer = networks.build_tokenizer()
+        self.encoders = nn.ModuleList(networks.build_text_encoders(self.tokenizer))
+        self.transformer = networks.build_transformer()
+        self.attention = CompactNullAttention((networks.LATENT_PIXELS // 2) ** 2)
+        self.transformer.set_attn_processor(self.attention)
+        for name, parameter in self.transformer.named_parameters():
+            if ".norm1" in name or name.startswith(("norm_out", "proj_out")):
+                nn.init.zeros_(parameter)
+
+    def forward(self, noisy: Tensor, times: Tensor, captions: Sequence[str]) -> Tensor:
+        """Predict noise minus latents.
+
+        Args:
+            noisy: Latents mixed with noise.
+            times: Share of the noise, from 0 to 1, one per picture.
+            captions: Texts, one per picture.
+
+        Returns:
+            The velocity, shaped like ``noisy``.
+        """
+        tokens, pooled, _ = encode(self.tokenizer, self.encoders, captions)
+        velocity: Tensor = self.transformer(
+            hidden_states=noisy,
+            encoder_hidden_states=F.pad(tokens, (0, 0, 0, 1)),
+            pooled_projections=pooled,
+            timestep=times * 1000,
+            return_dict=False,
+        )[0]
+        return velocity
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one stage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m runner.providers.local.builtin.train",
+        description=(__doc__ or "").partition("\n")[0],
+    )
+    parser.add_argument("stage", choices=_STAGES)
+    parser.add_argument("--work", type=Path, default=Path("builtin-training"), help="checkpoints")
+    parser.add_argument("--steps", type=int, default=0, help="updates; 0: the stage's own number")
+    parser.add_argument("--batch", type=int, default=0, help="pictures; 0: the stage's own number")
+    parser.add_argument("--scenes", type=int, default=40_000, help="drawings to train on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=MODEL_DIR, help="folder of the pipeline")
+    given = parser.parse_args(arguments)
+    stage, steps, batch = _STAGES[given.stage]
+    options = Options(
+        given.work,
+        given.steps or steps,
+        given.batch or batch,
+        given.scenes,
+        given.seed,
+        given.out,
+    )
+    options.work.mkdir(parents=True, exist_ok=True)
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
+    torch.manual_seed(options.seed)
+    stage(options)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def train_vae(options: Options) -> None:
+    """Train the autoencoder on crowded drawings, which have more to reconstruct than tidy ones."""
+    vae = networks.build_vae().to(memory_format=torch.channels_last)
+    optimizers = Optimizers(
+        vae.named_parameters(),
+        lambda name, p: p.ndim == 4 and "conv_in" not in name and "conv_out" not in name,
+        rates=(1.5e-3, 3e-3),
+        momentum=0.9,
+        warmup=20,
+        steps=options.steps,
+    )
+
+    def loss_of(rng: random.Random, done: int) -> Tensor:
+        drawn = (_crowd(rng) if i % 4 else scenes.sample_scene(rng) for i in range(_share(options)))
+        pixels = _pixels([scenes.render(scene, networks.PIXELS) for scene in drawn])
+        posterior = vae.encode(pixels).latent_dist
+        mean, variance = posterior.mean, posterior.var
+        error = (vae.decode(posterior.sample()).sample - pixels).abs().mean()
+        divergence = (mean.square() + variance - 1 - posterior.logvar).mean() / 2
+        return error + 1e-3 * min(1.0, done / 300) * divergence
+
+    _loop(options, "vae", vae, optimizers, loss_of)
+
+
+def encode_drawings(options: Options) -> None:
+    """Encode the drawings once, and find the shift and scale that make latents unit normal."""
+    vae = _trained_vae(options).eval()
+    drawn = _drawings(options)
+    latents = []
+    with torch.no_grad():
+        while chunk := list(itertools.islice(drawn, 200)):
+            pixels = _pixels([scenes.render(scene, networks.PIXELS) for scene in chunk])
+            latents.append(vae.encode(pixels).latent_dist.mean.contiguous())
+    stacked = torch.cat(latents)
+    shift, scale = stacked.mean().item(), 1 / stacked.std().item()
+    torch.save(
+        {"latents": (stacked - shift) * scale, "shift": shift, "scale": scale},
+        options.work / "latents.pt",
+    )
+    print(f"{len(stacked)} drawings, shift {shift:.4f}, scale {scale:.4f}")
+
+
+def train_captions(options: Options) -> None:
+    """Train the text encoders alone to tell what a caption says."""
+    tokenizer = networks.build_tokenizer()
+    reader = CaptionReader(tokenizer, networks.build_text_encoders(tokenizer))
+    optimizers = Optimizers(
+        reader.named_parameters(),
+        _is_hidden,
+        rates=(2e-3, 2e-3),
+        momentum=0.95,
+        warmup=50,
+        steps=options.steps,
+    )
+
+    def loss_of(rng: random.Random, done: int) -> Tensor:
+        drawn = [scenes.sample_scene(rng) for _ in range(_share(options))]
+        return reader.loss([_caption(scene, rng) for scene in drawn], drawn)
+
+    _loop(options, "captions", reader, optimizers, loss_of)
+
+
+def train_transformer(options: Options) -> None:
+    """Train the text encoders and the transformer together by flow matching."""
+    latents: Tensor = torch.load(options.work / "latents.pt", weights_only=True)["latents"]
+    drawn = list(_drawings(options))
+    painter = Painter()
+    known = _load(options.work / "captions.pt")["weights"]
+    painter.load_state_dict(
+        {key: value for key, value in known.items() if key.startswith("encoders.")}, strict=False
+    )
+    optimizers = Optimizers(
+        painter.named_parameters(),
+        _is_hidden,
+        rates=(3e-3, 1.5e-3),
+        momentum=0.95,
+        warmup=100,
+        steps=options.steps,
+    )
+
+    def loss_of(rng: random.Random, done: int) -> Tensor:
+        chosen = [rng.randrange(len(drawn)) for _ in range(_share(options))]
+        captions = [_caption(drawn[i], rng) for i in chosen]
+        clean = latents[chosen]
+        noise = torch.randn_like(clean)
+        times = (torch.randn(len(chosen)) + 0.5).sigmoid()
+        uniform = torch.rand(len(chosen))
+        times = torch.where(torch.rand(len(chosen)) < 0.2, uniform, times)
+        mix = times[:, None, None, None]
+        painter.attention.set_count(rng.choice(_NULL_TOKENS))
+        velocity = painter((1 - mix) * clean + mix * noise, times, captions)
+        return F.mse_loss(velocity, noise - clean)
+
+    _loop(options, "transformer", painter, optimizers, loss_of)
+
+
+def save(options: Options) -> None:
+    """Write the averaged weights as a pipeline."""
+    painter = Painter()
+    painter.load_state_dict(_load(options.work / "transformer.pt")["average"])
+    statistics = _load(options.work / "latents.pt")
+    vae = _trained_vae(options).to(memory_format=torch.contiguous_format)
+    vae.register_to_config(shift_factor=statistics["shift"], scaling_factor=statistics["scale"])
+    networks.save_pipeline(
+        networks.build_pipeline(vae, tuple(painter.encoders), painter.transformer), options.out
+    )
+
+
+def _is_hidden(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter is a matrix inside a layer, other than the modulation of its norms."""
+    inside = "blocks." in name or ".layers." in name
+    return inside and parameter.ndim == 2 and "norm1" not in name
+
+
+def _loop(
+    options: Options,
+    name: str,
+    module: nn.Module,
+    optimizers: Optimizers,
+    loss_of: Callable[[random.Random, int], Tensor],
+) -> None:
+    """Train a module, keeping a moving average of its weights and regular checkpoints."""
+    path = options.work / f"{name}.pt"
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    first = 0
+    if path.exists():
+        state = _load(path)
+        module.load_state_dict(state["weights"])
+        optimizers.load_state_dict(state["optimizers"])
+        first = state["done"]
+    average = {key: value.clone() for key, value in module.state_dict().items()}
+    if first:
+        average = state["average"]
+    started, losses = time.monotonic(), []
+    for done in range(first, options.steps):
+        # A seed per step makes a continued training draw what an uninterrupted one would.
+        seed = (options.seed * 1_000_003 + done) * 64 + rank
+        torch.manual_seed(seed)
+        loss = loss_of(random.Random(seed), done)
+        loss.backward()
+        _share_gradients(parameters)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizers.step(done)
+        losses.append(loss.item())
+        decay = min(_EMA_DECAY, (done + 1) / (done + 10))
+        for key, value in module.state_dict().items():
+            average[key].lerp_(value, 1 - decay) if value.is_floating_point() else None
+        last = done + 1 == options.steps
+        if rank == 0 and ((done + 1) % _LOG_EVERY == 0 or last):
+            mean = sum(losses[-_LOG_EVERY:]) / len(losses[-_LOG_EVERY:])
+            print(f"{name} {done + 1}: {mean:.4f}, {time.monotonic() - started:.0f} s", flush=True)
+        if rank == 0 and ((done + 1) % _CHECKPOINT_EVERY == 0 or last):
+            state = {"weights": module.state_dict(), "average": average, "done": done + 1}
+            part = path.with_suffix(".part")
+            torch.save({**state, "optimizers": optimizers.state_dict()}, part)
+            part.replace(path)
+
+
+def _share_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Average the gradients over all processes."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(piece.view(gradient.shape))
+
+
+def _share(options: Options) -> int:
+    """How many pictures of a batch this process takes."""
+    return options.batch // (dist.get_world_size() if dist.is_initialized() else 1)
+
+
+def _drawings(options: Options) -> Iterator[scenes.Scene]:
+    rng = random.Random(options.seed)
+    return (scenes.sample_scene(rng) for _ in range(options.scenes))
+
+
+def _caption(scene: scenes.Scene, rng: random.Random) -> str:
+    style = rng.random()
+    if style < _CAPTION_DROPOUT:
+        return ""
+    if style < _CAPTION_DROPOUT + _ONLY_UNKNOWN_WORDS:
+        return scenes.blur("", rng, "<unk>")
+    text = scenes.describe(scene, rng).text
+    return scenes.blur(text, rng, "<unk>") if rng.random() < _UNKNOWN_WORDS else text
+
+
+def _crowd(rng: random.Random) -> scenes.Scene:
+    """Up to five things of any size anywhere, one over the other."""
+    while True:
+        things = []
+        for _ in range(rng.randint(1, 5)):
+            diameter = rng.uniform(0.22, 0.66)
+            x, y = (rng.uniform(diameter / 2, 1 - diameter / 2) for _ in range(2))
+            shape, colour = rng.choice(scenes.SHAPES), rng.choice(tuple(scenes.COLOURS))
+            things.append(scenes.Thing(shape, colour, "medium", "center", x, y, diameter))
+        scene = scenes.Scene(tuple(things), rng.choice(tuple(scenes.COLOURS)))
+        if not scenes.held_out(scene):
+            return scene
+
+
+def _pixels(images: Sequence[Image.Image]) -> Tensor:
+    stacked = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+    scaled = stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+def _trained_vae(options: Options) -> AutoencoderKL:
+    vae = networks.build_vae().to(memory_format=torch.channels_last)
+    vae.load_state_dict(_load(options.work / "vae.pt")["weights"])
+    return vae
+
+
+def _load(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, weights_only=True)
+    return state
+
+
+_STAGES: dict[str, tuple[Callable[[Options], None], int, int]] = {
+    "vae": (train_vae, 1300, 16),
+    "latents": (encode_drawings, 0, 0),
+    "captions": (train_captions, 600, 128),
+    "transformer": (train_transformer, 6000, 48),
+    "save": (save, 0, 0),
+}
+
+if __name__ == "__main__":
+    main()

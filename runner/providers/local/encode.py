@@ -1,0 +1,55 @@
+"""Pixels become files. Pure functions on arrays; the same pixels always give the same bytes."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, Literal
+
+from runner.providers.contract import Missing
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Format = Literal["png", "webp", "jpeg"]
+
+# At 1024 x 1024: PNG level 1 takes half the time of level 6 for 13 % more bytes; lossless WebP at
+# effort 0 is the fastest lossless form; JPEG keeps full color resolution.
+_SAVE: dict[Format, dict[str, Any]] = {
+    "png": {"format": "PNG", "compress_level": 1},
+    "webp": {"format": "WEBP", "lossless": True, "quality": 0, "method": 0},
+    "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+}
+
+
+def encode(pixels: npt.NDArray[np.float32], file_format: Format) -> bytes | Missing:
+    """One picture as a file.
+
+    Args:
+        pixels: Height x width x channels, 0 to 1.
+        file_format: ``png`` and ``webp`` keep every pixel; ``jpeg`` does not.
+
+    Returns:
+        The file, or why the picture is none: NaN among the numbers, or black from edge to edge,
+        which is what a numeric overflow in half precision looks like.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if not np.isfinite(pixels).all():
+        return Missing(
+            outcome="failed",
+            kind="nan",
+            message="the pipeline computed NaN; try device.dtype=float32 or bfloat16",
+        )
+    # As diffusers rounds, so that a picture equals the one of a hand-written loop.
+    levels = (pixels * 255).round().astype(np.uint8)
+    if not levels.any():
+        return Missing(
+            outcome="failed",
+            kind="black_image",
+            message="every pixel is black; try device.dtype=float32 or bfloat16",
+        )
+    out = io.BytesIO()
+    Image.fromarray(levels).save(out, **_SAVE[file_format])
+    return out.getvalue()

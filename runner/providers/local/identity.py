@@ -1,0 +1,141 @@
+"""What a model is, apart from where it lies: sha256 of its files, torch-free and remembered.
+
+A path is no identity. The same folder in two places is one model, and a folder whose weights
+changed is another, so a local model is named by its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from runner.providers.local.preflight import Facts, weight_files
+from runner.providers.local.source import Source
+from runner.settings.cell import Json, digest
+from runner.settings.schema import ModelSettings
+
+_SMALL = 1 << 20
+"""Files below this many bytes are hashed every time: as fast as asking the cache."""
+
+_SIDE_FILES = ("*.json", "*.txt", "*.model")
+"""Configs and tokenizers."""
+
+
+def model_files(folder: Path, components: Iterable[str], variant: str | None) -> list[Path]:
+    """The files of a diffusers folder that a picture depends on, in a fixed order."""
+    files = [folder / "model_index.json"]
+    for name in sorted(components):
+        part = folder / name
+        for pattern in _SIDE_FILES:
+            files += sorted(part.glob(pattern))
+        files += weight_files(part, variant)
+    return files
+
+
+def file_hashes(files: Iterable[Path], root: Path) -> dict[str, str]:
+    """sha256 of each file by its path below ``root``.
+
+    Hashes of large files are kept in the user's cache folder by path, size, time of change and
+    inode; a file in the Hub's cache already bears its hash as the name of its blob.
+    """
+    paths = list(files)
+    cache = _HashCache()
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        hashes = list(pool.map(cache.sha256, paths))
+    cache.save()
+    return {path.relative_to(root).as_posix(): sha for path, sha in zip(paths, hashes, strict=True)}
+
+
+def source_identity(source: Source, facts: Facts | None, model: ModelSettings) -> dict[str, Json]:
+    """What of a model belongs to a cell's id.
+
+    A Hub id is named by id and revision, everything else by its content.
+    """
+    variant = model.variant
+    identity: dict[str, Json] = {"variant": variant}
+    if source.file is not None:
+        identity["file"] = file_hashes([source.file], source.file.parent)[source.file.name]
+    if source.repo is not None:
+        identity |= {"hub": source.repo, "revision": model.revision}
+    elif source.folder is not None and facts is not None:
+        held = facts.components - facts.absent - set(model.components)
+        files = model_files(source.folder, held, variant)
+        if source.file is not None:
+            files = [path for path in files if path.suffix != ".safetensors"]
+        identity["content"] = digest(file_hashes(files, source.folder))
+    replaced = {
+        name: _component_identity(path)
+        for name, path in sorted(model.components.items())
+        # Leaving out what the folder does not have changes nothing.
+        if path is not None or facts is None or name not in facts.absent
+    }
+    return identity | ({"components": replaced} if replaced else {})
+
+
+def manifest_identity(source: Source, facts: Facts, model: ModelSettings) -> dict[str, Json]:
+    """Everything that is known of loaded weights: class, Hub commit, sha256 of every file."""
+    if source.folder is None:
+        raise ValueError("the model is not downloaded")
+    held = facts.components - facts.absent - set(model.components)
+    files = file_hashes(model_files(source.folder, held, model.variant), source.folder)
+    known: dict[str, Json] = {
+        "pipeline_class": facts.signature.name,
+        "commit": source.commit,
+        "files": files,
+        **source_identity(source, facts, model),
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _component_identity(path: str | None) -> Json:
+    if path is None:
+        return False
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return path
+    files = [file for pattern in _SIDE_FILES for file in sorted(folder.glob(pattern))]
+    return digest(file_hashes([*files, *weight_files(folder, None)], folder))
+
+
+class _HashCache:
+    """Path to ``[size, mtime_ns, inode, sha256]``, in one JSON file that may vanish any time."""
+
+    def __init__(self) -> None:
+        root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        self._file = Path(root) / "image-batch-runner" / "sha256.json"
+        self._known: dict[str, list[int | str]] = {}
+        self._new: dict[str, list[int | str]] = {}
+        with suppress(OSError, ValueError):
+            self._known = dict(json.loads(self._file.read_text(encoding="utf-8")))
+
+    def sha256(self, path: Path) -> str:
+        real = path.resolve()
+        if real.parent.name == "blobs" and len(real.name) == 64:
+            return real.name
+        stat = real.stat()
+        if stat.st_size < _SMALL:
+            return hashlib.sha256(real.read_bytes()).hexdigest()
+        facts: list[int | str] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        known = self._known.get(str(real))
+        if known is not None and known[:3] == facts:
+            return str(known[3])
+        with real.open("rb") as file:
+            sha = hashlib.file_digest(file, "sha256").hexdigest()
+        self._new[str(real)] = [*facts, sha]
+        return sha
+
+    def save(self) -> None:
+        """Keep what is new, forget files that are gone. A read-only home is no error."""
+        if not self._new:
+            return
+        kept = {path: facts for path, facts in self._known.items() if Path(path).exists()}
+        temporary = self._file.with_suffix(f".{os.getpid()}.tmp")
+        with suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(kept | self._new), encoding="utf-8")
+            temporary.replace(self._file)

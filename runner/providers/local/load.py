@@ -1,0 +1,116 @@
+"""Loading a pipeline: download if needed, check, load, move to the device.
+
+Safetensors only, no remote code, no custom pipelines: :mod:`.preflight` has refused the rest.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.providers.local.device import Machine
+from runner.providers.local.preflight import Facts, read_facts
+from runner.providers.local.source import Source, find_source, is_offline
+from runner.settings.errors import PrerequisiteError, RequestError
+from runner.settings.schema import ModelSettings
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+_CONFIG_FILES = ["*.json", "*/*.json", "*/*.txt", "*/*.model"]
+
+
+def download(source: Source, model: ModelSettings) -> Source:
+    """Bring what is missing of a Hub id into the Hub's cache; other sources are left as they are.
+
+    Raises:
+        PrerequisiteError: The Hub does not answer, does not have it, or does not show it to us.
+        RequestError: The repository is no diffusers pipeline, or has no safetensors.
+    """
+    if source.repo is None or is_offline():
+        return source
+    from diffusers import DiffusionPipeline
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    try:
+        hf_hub_download(source.repo, "model_index.json", revision=model.revision)
+        found = find_source(model)
+        # Now, so that nothing more is fetched of a model that is refused.
+        read_facts(found, model)
+        if source.file is not None:
+            snapshot_download(source.repo, revision=model.revision, allow_patterns=_CONFIG_FILES)
+        else:
+            DiffusionPipeline.download(
+                source.repo,
+                revision=model.revision,
+                variant=model.variant,
+                use_safetensors=True,
+                **dict.fromkeys(model.components),
+            )
+    except (OSError, ValueError) as error:
+        # The Hub's errors are OSErrors with long texts; their first line says what happened.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise PrerequisiteError(
+            f"model.name={model.name!r}: could not be fetched from the Hub: {reason} (check the "
+            "name and model.revision; a gated model needs `hf auth login`)"
+        ) from error
+    return found
+
+
+def load_pipeline(
+    source: Source, facts: Facts, model: ModelSettings, machine: Machine
+) -> DiffusionPipeline:
+    """Load the text-to-image pipeline of a model and move it to the device.
+
+    Raises:
+        RequestError: The files do not make a pipeline.
+    """
+    import diffusers
+    import torch
+
+    pipeline_class = getattr(diffusers, facts.signature.name)
+    dtype = getattr(torch, machine.dtype)
+    given: dict[str, Any] = dict.fromkeys(facts.absent)
+    given |= {name: _component(name, path, dtype) for name, path in model.components.items()}
+    if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
+        # Its default depends on which packages are installed, and so would the pixels.
+        given["add_watermarker"] = False
+    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, **given}
+    try:
+        if source.file is not None:
+            pipe = pipeline_class.from_single_file(
+                str(source.file), config=str(source.folder), **options
+            )
+        else:
+            pipe = pipeline_class.from_pretrained(
+                source.folder, variant=model.variant, use_safetensors=True, **options
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"model.name={source.name!r}: {facts.signature.name} cannot be loaded from it: {error}"
+        ) from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(machine.device)
+
+
+def scheduler_of(pipe: DiffusionPipeline) -> str:
+    """Class name of a pipeline's scheduler; empty if it has none."""
+    scheduler = getattr(pipe, "scheduler", None)
+    return "" if scheduler is None else type(scheduler).__name__
+
+
+def _component(name: str, path: str | None, dtype: object) -> object:
+    if path is None:
+        return None
+    from diffusers import AutoModel
+
+    where = Path(path).expanduser()
+    try:
+        return AutoModel.from_pretrained(
+            where if where.is_dir() else path, use_safetensors=True, dtype=dtype
+        )
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"model.components.{name}={path!r}: cannot be loaded: {error}"
+        ) from error

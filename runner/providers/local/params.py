@@ -1,0 +1,221 @@
+"""Cell-level keys and arguments of a pipeline's call: what is taken, and how it is passed.
+
+Both directions live here, so that what is promised before a run is what is passed in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from runner.providers.contract import Param, ProviderError
+from runner.providers.local.preflight import Facts
+from runner.settings.cell import CellParams, Json
+from runner.settings.errors import RequestError, did_you_mean, listed
+
+LARGEST_SEED = 2**63 - 1
+
+FIXED_LENGTH = frozenset(
+    {
+        "StableDiffusionPipeline",
+        "StableDiffusionXLPipeline",
+        "StableDiffusion3Pipeline",
+        "FluxPipeline",
+    }
+)
+"""Classes that pad every prompt to one length, so that neighbours in a batch change no bit.
+
+Measured. In other classes a long prompt makes the rows of its whole batch longer, so there a batch
+holds one prompt with many seeds.
+"""
+
+_OURS = frozenset(
+    {
+        "prompt",
+        "negative_prompt",
+        "height",
+        "width",
+        "num_inference_steps",
+        "guidance_scale",
+        "num_images_per_prompt",
+        "generator",
+        "output_type",
+        "return_dict",
+        "callback_on_step_end",
+        "callback_on_step_end_tensor_inputs",
+    }
+)
+"""Arguments that the runner passes itself, by cell-level keys or because its promises need it."""
+
+_SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    """``WIDTHxHEIGHT`` as width and height in pixels.
+
+    Raises:
+        ValueError: Not of that form.
+    """
+    match = _SIZE.fullmatch(size.lower())
+    if match is None:
+        raise ValueError(f"size={size}: not WIDTHxHEIGHT in pixels")
+    return int(match[1]), int(match[2])
+
+
+class CallParams:
+    """How one pipeline takes cell-level keys.
+
+    Args:
+        facts: What the model folder says; ``None``: a Hub id that is not downloaded yet, of which
+            anything is assumed that some pipeline takes.
+        extra: Further arguments of the pipeline's call, from ``provider.extra_body``.
+
+    Raises:
+        RequestError: ``extra`` holds an argument that the pipeline does not have, or that the
+            runner passes itself.
+    """
+
+    def __init__(self, facts: Facts | None, extra: Mapping[str, Json]) -> None:
+        self._facts = facts
+        self._call: Mapping[str, Json] | None = facts.signature.call if facts else None
+        self._extra = dict(extra)
+        self._require_known(extra)
+        self.native = self._native_names()
+
+    def table(self) -> dict[str, Param]:
+        """Cell-level key to how it is taken."""
+        multiple = self._facts.size_multiple if self._facts else None
+        table = {
+            "prompt": Param(native="prompt"),
+            "seed": Param(native="generator", minimum=0, maximum=LARGEST_SEED),
+        }
+        for key, native in self.native.items():
+            default = self._default(native)
+            if key == "size":
+                rule = f", multiples of {multiple}" if multiple else ""
+                table[key] = Param(native="width, height", note=f"WIDTHxHEIGHT in pixels{rule}")
+            elif key == "steps":
+                table[key] = Param(native=native, minimum=1, maximum=10_000, default=default)
+            elif key == "guidance_scale":
+                table[key] = Param(native=native, minimum=0, maximum=1000, default=default)
+            else:
+                table[key] = Param(native=native)
+        return table
+
+    def shared_keys(self) -> frozenset[str]:
+        """Keys in which the images of one batch may differ without changing each other."""
+        if self._facts is None or self._facts.signature.name not in FIXED_LENGTH:
+            return frozenset({"seed"})
+        return frozenset({"prompt", "negative_prompt", "seed"})
+
+    def problems(self, params: CellParams) -> Sequence[str]:
+        """What ranges cannot say: the form of the size, and what its sides must be divided by."""
+        if params.size is None or "size" not in self.native:
+            return ()
+        try:
+            width, height = parse_size(params.size)
+        except ValueError:
+            return (f"size={params.size}: local pipelines take WIDTHxHEIGHT in pixels, 512x512",)
+        multiple = self._facts.size_multiple if self._facts else None
+        if not multiple or not (width % multiple or height % multiple):
+            return ()
+        near = "x".join(
+            str(max(multiple, round(side / multiple) * multiple)) for side in (width, height)
+        )
+        return (
+            f"size={params.size}: both sides must be multiples of {multiple} for this model; the "
+            f"nearest is {near}",
+        )
+
+    def arguments(self, params: CellParams) -> dict[str, Json]:
+        """Arguments of the pipeline's call for a whole batch, without prompts and generators.
+
+        Raises:
+            ProviderError: A key was asked that the pipeline does not take.
+        """
+        arguments: dict[str, Json] = dict(self._extra)
+        asked = {
+            "size": params.size,
+            "steps": params.steps,
+            "guidance_scale": params.guidance_scale,
+            "negative_prompt": params.negative_prompt,
+        }
+        for key, value in asked.items():
+            if value is None:
+                continue
+            if key not in self.native:
+                raise ProviderError(
+                    "invalid", f"{key}: this pipeline does not take it", code="unsupported"
+                )
+            if key == "size":
+                arguments["width"], arguments["height"] = parse_size(str(value))
+            elif key != "negative_prompt":
+                arguments[self.native[key]] = value
+        return arguments
+
+    def effective(self, arguments: Mapping[str, Json], width: int, height: int) -> dict[str, Json]:
+        """What the pipeline used: what was passed, the class's own defaults, the real size."""
+        used = {
+            native: arguments.get(native, self._default(native))
+            for native in (self.native.get("steps"), self.native.get("guidance_scale"))
+            if native is not None
+        }
+        return {**arguments, **used, "width": width, "height": height}
+
+    def guides(self, arguments: Mapping[str, Json]) -> bool:
+        """Whether classifier-free guidance is on, without which a negative prompt does nothing."""
+        native = "true_cfg_scale" if self._takes("true_cfg_scale") else "guidance_scale"
+        scale = arguments.get(native, self._default(native))
+        return not isinstance(scale, int | float) or scale > 1
+
+    def negative_prompt(self, params: CellParams, arguments: Mapping[str, Json]) -> str | None:
+        """The negative prompt to pass: where guidance needs one and none was asked, an empty one.
+
+        Pipelines with ``true_cfg_scale`` ignore it without a negative prompt.
+        """
+        if params.negative_prompt is None and self.native.get("guidance_scale") in arguments:
+            needed = self.native["guidance_scale"] == "true_cfg_scale" and self.guides(arguments)
+            return "" if needed else None
+        return params.negative_prompt
+
+    def _native_names(self) -> dict[str, str]:
+        """Cell-level key to the name of its argument, for the keys that do something."""
+        native = {}
+        if self._takes("height") and self._takes("width"):
+            native["size"] = "width, height"
+        if self._takes("num_inference_steps"):
+            native["steps"] = "num_inference_steps"
+        if self._takes("guidance_scale"):
+            native["guidance_scale"] = "guidance_scale"
+        if self._takes("negative_prompt"):
+            native["negative_prompt"] = "negative_prompt"
+        if self._call is not None and "true_cfg_scale" in self._call:
+            # `guidance_scale` is then a number that a distilled model is told, if it listens.
+            listens = self._config("transformer").get("guidance_embeds") is not False
+            if listens and not self.guides(self._extra):
+                del native["negative_prompt"]
+            if not listens:
+                native["guidance_scale"] = "true_cfg_scale"
+        return native
+
+    def _takes(self, argument: str) -> bool:
+        return self._call is None or argument in self._call
+
+    def _default(self, argument: str) -> Json:
+        return None if self._call is None else self._call.get(argument)
+
+    def _config(self, component: str) -> Mapping[str, Json]:
+        return {} if self._facts is None else self._facts.configs.get(component, {})
+
+    def _require_known(self, extra: Mapping[str, Json]) -> None:
+        for name in extra:
+            if name in _OURS:
+                raise RequestError(
+                    f"provider.extra_body.{name}: the runner passes this argument itself"
+                )
+            if self._facts is not None and name not in self._facts.signature.call:
+                known = sorted({*self._facts.signature.call} - _OURS)
+                raise RequestError(
+                    f"provider.extra_body.{name}: {self._facts.signature.name} takes no such "
+                    f"argument{did_you_mean(name, known) or f'; it takes {listed(known)}'}"
+                )

@@ -1,0 +1,206 @@
+"""A model folder is read and refused before anything heavy is imported or loaded.
+
+Promise: no code from data. Weights are safetensors, classes are those of diffusers and
+transformers, and nothing that a folder names is imported here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.providers.local.signature import (
+    Signature,
+    is_pipeline_module,
+    pipeline_names,
+    read_signature,
+    text2img_sibling,
+)
+from runner.providers.local.source import Source, is_offline
+from runner.settings.cell import Json
+from runner.settings.errors import PrerequisiteError, RequestError, did_you_mean, listed
+from runner.settings.schema import ModelSettings
+
+_PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack")
+_UNWEIGHED = ("scheduler", "tokenizer", "feature_extractor", "processor")
+"""Parts of the names of components that have no weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a model folder says about its pipeline.
+
+    Attributes:
+        signature: The text-to-image class and what it takes.
+        components: Names of all components of the index.
+        absent: Components that the index leaves out, so they must be given as ``None``.
+        size_multiple: What width and height must be multiples of, where that can be told.
+        configs: Component to its ``config.json``.
+    """
+
+    signature: Signature
+    components: frozenset[str]
+    absent: frozenset[str]
+    size_multiple: int | None
+    configs: Mapping[str, Mapping[str, Json]]
+
+
+def read_facts(source: Source, model: ModelSettings) -> Facts | None:
+    """Read and check a model folder.
+
+    Args:
+        source: Where the model is.
+        model: Its settings: variant and replaced components.
+
+    Returns:
+        ``None`` for a Hub id that is not downloaded yet.
+
+    Raises:
+        RequestError: The folder asks for code that is not diffusers' or transformers' own, holds
+            only pickled weights, or does not fit the settings.
+        PrerequisiteError: Files are missing.
+    """
+    folder = source.folder
+    if folder is None:
+        return None
+    index = _read_json(folder / "model_index.json")
+    signature = _signature(source, index)
+    libraries = {
+        name: entry[0]
+        for name, entry in index.items()
+        if isinstance(entry, list) and len(entry) == 2 and name != "_class_name"
+    }
+    for name, library in libraries.items():
+        _require_known_library(source, name, library)
+    for name in model.components:
+        if name not in libraries:
+            raise RequestError(
+                f"model.components.{name}: {signature.name} in {source.name!r} has no such "
+                f"component{did_you_mean(name, libraries) or f'; it has {listed([*libraries])}'}"
+            )
+    absent = frozenset(name for name, library in libraries.items() if library is None)
+    if source.file is None:
+        _require_weights(source, folder, set(libraries) - absent - set(model.components))
+        _require_variant(source, folder, model.variant)
+    configs = {
+        path.parent.name: _read_json(path)
+        for path in sorted(folder.glob("*/config.json"))
+        if path.parent.name in libraries
+    }
+    return Facts(signature, frozenset(libraries), absent, signature.size_multiple(configs), configs)
+
+
+def weight_files(folder: Path, variant: str | None) -> list[Path]:
+    """The ``.safetensors`` files that diffusers reads for a variant.
+
+    A component without files of the variant is read from its plain ones, as diffusers does.
+    """
+    plain = [path for path in folder.glob("*.safetensors") if "." not in path.stem]
+    if variant is None:
+        return sorted(plain)
+    of_variant = [
+        path
+        for path in folder.glob("*.safetensors")
+        if path.stem.endswith(f".{variant}") or f".{variant}-" in path.stem
+    ]
+    return sorted(of_variant or plain)
+
+
+def _read_json(path: Path) -> dict[str, Json]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise RequestError(f"{path}: not a JSON object")
+    return data
+
+
+def _signature(source: Source, index: Mapping[str, Json]) -> Signature:
+    name = index.get("_class_name")
+    if not isinstance(name, str):
+        raise RequestError(
+            f"model.name={source.name!r}: its model_index.json asks for the custom pipeline "
+            f"{name!r}; code that comes with a model is never run"
+        )
+    signature = read_signature(text2img_sibling(name))
+    if signature is None:
+        from importlib.metadata import version
+
+        made_with = index.get("_diffusers_version")
+        raise RequestError(
+            f"model.name={source.name!r}: diffusers {version('diffusers')} has no pipeline "
+            f"{name!r}{did_you_mean(name, pipeline_names())} (the folder was written by diffusers "
+            f"{made_with})"
+        )
+    if "prompt" not in signature.call:
+        raise RequestError(
+            f"model.name={source.name!r}: {signature.name} makes no images from a prompt"
+        )
+    return signature
+
+
+def _require_known_library(source: Source, component: str, library: Json) -> None:
+    if library is None or library in {"diffusers", "transformers"}:
+        return
+    if not (isinstance(library, str) and is_pipeline_module(library)):
+        raise RequestError(
+            f"model.name={source.name!r}: its component {component!r} comes from {library!r}; "
+            "only classes of diffusers and transformers are loaded"
+        )
+
+
+def _require_weights(source: Source, folder: Path, components: Iterable[str]) -> None:
+    for name in sorted(components):
+        part = folder / name
+        if any(part.glob("*.py")):
+            raise RequestError(
+                f"model.name={source.name!r}: {name}/ brings its own Python code, which is never "
+                "run"
+            )
+        wanted = "*.json" if any(word in name for word in _UNWEIGHED) else "*.safetensors"
+        if any(part.glob(wanted)):
+            continue
+        pickled = sorted(path.name for path in part.glob("*") if path.suffix in _PICKLED)
+        if pickled:
+            raise RequestError(
+                f"model.name={source.name!r}: {name}/ has only {pickled[0]}, which can run code "
+                "when it is read; take a revision with .safetensors files, or convert it"
+            )
+        if source.repo is None:
+            raise RequestError(
+                f"model.name={source.name!r}: no {name}/{wanted} in the folder; where the pipeline "
+                f"can do without, leave the component out: model.components.{name}=null"
+            )
+        if is_offline():
+            raise PrerequisiteError(
+                f"model.name={source.name!r}: {name}/ is not complete in the Hub's cache and "
+                f"HF_HUB_OFFLINE is set; run `hf download {source.repo}` where there is a network"
+            )
+
+
+def _require_variant(source: Source, folder: Path, variant: str | None) -> None:
+    """Some component must have files of the variant; a Hub id may still download them."""
+    if source.repo is not None and not is_offline():
+        return
+    parts = [path for path in folder.iterdir() if path.is_dir()]
+    chosen = [path for part in parts for path in weight_files(part, variant)]
+    if variant is None:
+        if chosen or not any(part.glob("*.safetensors") for part in parts):
+            return
+    elif any("." in path.stem for path in chosen):
+        return
+    there = sorted(set(_variants(parts)))
+    raise RequestError(
+        f"model.variant={variant or 'null'}: {source.name!r} has no such weights; "
+        f"it has {listed(there) if there else 'only plain ones: model.variant=null'}"
+    )
+
+
+def _variants(parts: Iterable[Path]) -> Iterator[str]:
+    for part in parts:
+        for path in part.glob("*.safetensors"):
+            if "." in path.stem:
+                yield path.stem.partition(".")[2].partition("-")[0]

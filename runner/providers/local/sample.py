@@ -1,0 +1,229 @@
+"""The call itself: cells become batches, batches become pixels.
+
+Everything here runs on the one thread that computes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runner.providers.contract import ProviderError
+from runner.providers.local.device import free_memory
+from runner.providers.local.memo import PromptMemo
+from runner.providers.local.notices import NOTICES
+from runner.settings.cell import Json
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+    from diffusers import DiffusionPipeline
+
+
+class StoppedError(Exception):
+    """The call was cancelled; raised between two steps, and the pipeline stays usable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image to compute.
+
+    Attributes:
+        prompt: The text.
+        negative_prompt: The text, or ``None`` for the pipeline's own idea of nothing.
+        seed: Start of this image's own noise.
+    """
+
+    prompt: str
+    negative_prompt: str | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One computed image.
+
+    Attributes:
+        pixels: Height x width x channels, 0 to 1.
+        flagged: The pipeline's safety checker has blacked it out.
+        warnings: What was said about it.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    flagged: bool
+    warnings: tuple[str, ...]
+
+
+Progress = Callable[[int, int], None]
+"""Told after each step: steps done, steps in all."""
+
+
+class Sampler:
+    """Calls one loaded pipeline.
+
+    Args:
+        pipe: The pipeline, on its device.
+        batch_size: Images that are computed together. Fixed, because it is the one thing about a
+            batch that changes pixels: a smaller batch is filled up with copies.
+        memo_bytes: Most memory for remembered prompts.
+    """
+
+    def __init__(self, pipe: DiffusionPipeline, batch_size: int, memo_bytes: int) -> None:
+        self.pipe = pipe
+        self.batch_size = batch_size
+        self._memo: PromptMemo | None = None
+        if hasattr(pipe, "encode_prompt"):
+            self._memo = pipe.encode_prompt = PromptMemo(pipe.encode_prompt, memo_bytes)
+        self._generators: list[torch.Generator] = []
+        self._feed_scheduler()
+        self._reports_steps = "callback_on_step_end" in inspect.signature(pipe.__call__).parameters
+
+    def run(
+        self,
+        items: Sequence[Item],
+        arguments: Mapping[str, Json],
+        stop: threading.Event,
+        progress: Progress,
+    ) -> tuple[list[Sample], int]:
+        """Compute images, all of them in batches of one size.
+
+        Args:
+            items: What to compute.
+            arguments: Further arguments of the pipeline's call, shared by all.
+            stop: Set from another thread to end the call after the step in progress.
+            progress: Told after each step, on this thread.
+
+        Returns:
+            One sample per item, and the size of the batches: smaller than :attr:`batch_size`
+            was, from now on, if the memory did not suffice.
+
+        Raises:
+            StoppedError: ``stop`` was set.
+            ProviderError: Not even one image fits into the memory.
+        """
+        while True:
+            try:
+                return self._batches(items, arguments, stop, progress), self.batch_size
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+            # Outside of the handler, whose traceback holds the tensors of the failed batch.
+            free_memory()
+            if self.batch_size == 1:
+                raise ProviderError(
+                    "invalid",
+                    "one image does not fit into the memory: take a smaller size, "
+                    "device.dtype=bfloat16, or a larger device",
+                    code="out_of_memory",
+                )
+            self.batch_size //= 2
+
+    def _batches(
+        self,
+        items: Sequence[Item],
+        arguments: Mapping[str, Json],
+        stop: threading.Event,
+        progress: Progress,
+    ) -> list[Sample]:
+        # No negative prompt and an empty one differ in some pipelines, and one call takes all
+        # or none of them.
+        without = [slot for slot, item in enumerate(items) if item.negative_prompt is None]
+        rest = [slot for slot, item in enumerate(items) if item.negative_prompt is not None]
+        batches = [
+            slots[start : start + self.batch_size]
+            for slots in (without, rest)
+            for start in range(0, len(slots), self.batch_size)
+        ]
+        samples: dict[int, Sample] = {}
+        for number, slots in enumerate(batches):
+
+            def tell(done: int, total: int, before: int = number) -> None:
+                progress(before * total + done, len(batches) * total)
+
+            made = self._batch([items[slot] for slot in slots], arguments, stop, tell)
+            samples.update(zip(slots, made, strict=True))
+        return [samples[slot] for slot in range(len(items))]
+
+    def _batch(
+        self,
+        items: Sequence[Item],
+        arguments: Mapping[str, Json],
+        stop: threading.Event,
+        progress: Progress,
+    ) -> list[Sample]:
+        import torch
+
+        filled = [*items, *[items[-1]] * (self.batch_size - len(items))]
+        self._generators[:] = [torch.Generator("cpu").manual_seed(item.seed) for item in filled]
+        call: dict[str, Any] = {
+            **arguments,
+            "prompt": [item.prompt for item in filled],
+            "generator": list(self._generators),
+            "output_type": "np",
+        }
+        if filled[0].negative_prompt is not None:
+            call["negative_prompt"] = [item.negative_prompt for item in filled]
+        if self._reports_steps:
+            call["callback_on_step_end"] = _step_callback(stop, progress)
+        if stop.is_set():
+            raise StoppedError
+        self._memo_warnings()  # A batch that was stopped has left its own.
+        with NOTICES.listen() as heard:
+            result = self.pipe(**call)
+        of_prompts = self._memo_warnings() or [[]] * len(filled)
+        flags = getattr(result, "nsfw_content_detected", None) or [False] * len(items)
+        return [
+            Sample(
+                pixels=result.images[slot],
+                flagged=bool(flags[slot]),
+                warnings=tuple(dict.fromkeys([*of_prompts[slot], *heard])),
+            )
+            for slot in range(len(items))
+        ]
+
+    def _memo_warnings(self) -> list[list[str]]:
+        return [] if self._memo is None else self._memo.take_warnings()
+
+    def _feed_scheduler(self) -> None:
+        """Hand the generators to a scheduler that draws noise but is not given them.
+
+        About half of all pipelines call ``scheduler.step`` without ``generator``; a stochastic
+        scheduler then draws from torch's global one, and a seed does not fix the image.
+        """
+        scheduler = getattr(self.pipe, "scheduler", None)
+        if scheduler is None or "generator" not in inspect.signature(scheduler.step).parameters:
+            return
+        step = scheduler.step
+
+        @functools.wraps(step)
+        def seeded_step(*args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("generator") is None:
+                kwargs["generator"] = self._generators
+            return step(*args, **kwargs)
+
+        scheduler.step = seeded_step
+
+
+def _step_callback(stop: threading.Event, progress: Progress) -> Callable[..., dict[str, Any]]:
+    def on_step_end(
+        pipe: DiffusionPipeline, step: int, _: object, tensors: dict[str, Any]
+    ) -> dict[str, Any]:
+        # An exception, not `pipe._interrupt`: that decodes the unfinished image as if it were one.
+        if stop.is_set():
+            raise StoppedError
+        total = getattr(pipe, "num_timesteps", None) or len(pipe.scheduler.timesteps)
+        progress(min(step + 1, total), total)
+        return tensors
+
+    return on_step_end
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, MemoryError) or should_reduce_batch_size(error)

@@ -1,0 +1,223 @@
+"""What a diffusers pipeline class takes, read from its source text: nothing is imported or run.
+
+Importing diffusers takes seconds and hundreds of megabytes; reading one file of it takes
+milliseconds. So a wrong parameter or size is refused before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from runner.settings.cell import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A pipeline class, as its source has it.
+
+    Attributes:
+        name: The class's name.
+        call: Parameter of ``__call__`` to its default; ``None`` also where it has none or one
+            that is no plain value.
+        size_rules: What height and width are divided by somewhere in the class, as expressions.
+    """
+
+    name: str
+    call: Mapping[str, Json]
+    size_rules: tuple[ast.expr, ...]
+
+    def size_multiple(self, configs: Mapping[str, Mapping[str, Json]]) -> int | None:
+        """What height and width must be multiples of.
+
+        Args:
+            configs: Component name to its ``config.json``.
+
+        Returns:
+            The least common multiple of the class's own rules; ``None`` if there are none that
+            can be told without running it.
+        """
+        known = _dimensions(configs)
+        divisors = [_value(rule, known) for rule in self.size_rules]
+        return math.lcm(*(d for d in divisors if d)) if any(divisors) else None
+
+
+@cache
+def read_signature(class_name: str) -> Signature | None:
+    """Read a pipeline class of the installed diffusers; ``None`` if it has no such class."""
+    found = _find_class(class_name)
+    if found is None:
+        return None
+    module, definition = found
+    lineage = [definition, *_bases(module, definition)]
+    methods = [
+        node
+        for owner in lineage
+        for node in owner.body
+        if isinstance(node, ast.FunctionDef) and node.name == "__call__"
+    ]
+    return Signature(
+        class_name,
+        _parameters(methods[0].args) if methods else {},
+        tuple(rule for owner in lineage for rule in _size_rules(owner)),
+    )
+
+
+@cache
+def pipeline_names() -> tuple[str, ...]:
+    """Names of all pipeline classes of the installed diffusers."""
+    names = []
+    for path in _pipeline_files():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("class ") and "Pipeline(" in line:
+                names.append(line[6:].partition("(")[0])
+    return tuple(names)
+
+
+@cache
+def text2img_sibling(class_name: str) -> str:
+    """The text-to-image class of the same family, by diffusers' own tables; else the name itself.
+
+    A folder saved from ``StableDiffusionImg2ImgPipeline`` holds what ``StableDiffusionPipeline``
+    needs.
+    """
+    tree = ast.parse((_root() / "auto_pipeline.py").read_text(encoding="utf-8"))
+    tables: dict[str, dict[str, str]] = {}
+    for node in tree.body:
+        if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)):
+            continue
+        tables[node.targets[0].id] = {
+            pair.elts[0].value: pair.elts[1].id
+            for pair in ast.walk(node.value)
+            if isinstance(pair, ast.Tuple)
+            and isinstance(pair.elts[0], ast.Constant)
+            and isinstance(pair.elts[0].value, str)
+            and isinstance(pair.elts[1], ast.Name)
+        }
+    text2img = tables["AUTO_TEXT2IMAGE_PIPELINES_MAPPING"]
+    if class_name in text2img.values():
+        return class_name
+    for name in ("AUTO_IMAGE2IMAGE_PIPELINES_MAPPING", "AUTO_INPAINT_PIPELINES_MAPPING"):
+        for family, sibling in tables[name].items():
+            if sibling == class_name and family in text2img:
+                return text2img[family]
+    return class_name
+
+
+def is_pipeline_module(library: str) -> bool:
+    """Whether ``model_index.json`` may name this as the library of a component: diffusers' own."""
+    return library.isidentifier() and (_root() / library).is_dir()
+
+
+def _root() -> Path:
+    spec = importlib.util.find_spec("diffusers")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("diffusers")
+    return Path(spec.origin).parent / "pipelines"
+
+
+def _pipeline_files() -> Iterator[Path]:
+    return _root().glob("**/pipeline*.py")
+
+
+@cache
+def _find_class(class_name: str) -> tuple[ast.Module, ast.ClassDef] | None:
+    head = f"\nclass {class_name}("
+    for path in _pipeline_files():
+        text = path.read_text(encoding="utf-8")
+        if head in text:
+            module = ast.parse(text)
+            for node in module.body:
+                if isinstance(node, ast.ClassDef) and node.name == class_name:
+                    return module, node
+    return None
+
+
+def _bases(module: ast.Module, definition: ast.ClassDef) -> Iterator[ast.ClassDef]:
+    """Base classes that are pipelines too, nearest first."""
+    for base in definition.bases:
+        if isinstance(base, ast.Name) and base.id.endswith("Pipeline"):
+            found = _find_class(base.id) if base.id != "DiffusionPipeline" else None
+            if found is not None:
+                yield found[1]
+                yield from _bases(*found)
+
+
+def _parameters(arguments: ast.arguments) -> dict[str, Json]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    padding: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
+    defaults = [*padding, *arguments.defaults, *arguments.kw_defaults]
+    names = [*positional, *arguments.kwonlyargs]
+    return {
+        name.arg: _literal(default)
+        for name, default in zip(names, defaults, strict=True)
+        if name.arg != "self"
+    }
+
+
+def _literal(node: ast.expr | None) -> Json:
+    try:
+        value = None if node is None else ast.literal_eval(node)
+    except ValueError:
+        return None
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def _size_rules(owner: ast.ClassDef) -> Iterator[ast.expr]:
+    """``x`` of every ``height % x``; a name that is assigned once is followed."""
+    for method in owner.body:
+        if not isinstance(method, ast.FunctionDef):
+            continue
+        assigned = {
+            node.targets[0].id: node.value
+            for node in ast.walk(method)
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        }
+        for node in ast.walk(method):
+            if (
+                isinstance(node, ast.BinOp)
+                and isinstance(node.op, ast.Mod)
+                and isinstance(node.left, ast.Name)
+                and node.left.id == "height"
+            ):
+                rule = node.right
+                yield assigned.get(rule.id, rule) if isinstance(rule, ast.Name) else rule
+
+
+def _dimensions(configs: Mapping[str, Mapping[str, Json]]) -> dict[str, int]:
+    """What the expressions of the size rules are made of, from the components' configs."""
+    known: dict[str, int] = {}
+    vae = configs.get("vae", {})
+    for key, steps_of in (
+        ("block_out_channels", -1),
+        ("encoder_block_out_channels", -1),
+        ("temperal_downsample", 0),
+    ):
+        levels = vae.get(key)
+        if isinstance(levels, list):
+            scale = 2 ** (len(levels) + steps_of)
+            known |= {"vae_scale_factor": scale, "vae_scale_factor_spatial": scale}
+            break
+    patch = configs.get("transformer", {}).get("patch_size")
+    if isinstance(patch, int):
+        known["patch_size"] = patch
+    return known
+
+
+def _value(rule: ast.expr, known: Mapping[str, int]) -> int | None:
+    """Evaluate products and powers of whole numbers and known attributes; else ``None``."""
+    if isinstance(rule, ast.Constant) and isinstance(rule.value, int):
+        return rule.value
+    if isinstance(rule, ast.Attribute):
+        return known.get(rule.attr)
+    if isinstance(rule, ast.BinOp) and isinstance(rule.op, ast.Mult | ast.Pow):
+        left, right = _value(rule.left, known), _value(rule.right, known)
+        if left is None or right is None:
+            return None
+        return left * right if isinstance(rule.op, ast.Mult) else left**right
+    return None

@@ -1,0 +1,158 @@
+"""Where a model's files lie: built in, in a folder, in one file, or in the Hub's cache.
+
+Imports no torch and goes to no network.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.settings.errors import PrerequisiteError, RequestError
+from runner.settings.schema import ModelSettings
+
+BUILT_IN = frozenset({"builtin", "builtin/shapes"})
+"""Names of the model that ships with the package."""
+
+INSTALL = "pip install 'image-batch-runner[local]'"
+_PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model was found.
+
+    Attributes:
+        name: The name that the user gave.
+        folder: Folder with ``model_index.json``; for a single file, the one with its configs.
+            ``None``: on the Hub, not downloaded yet.
+        file: The single ``.safetensors`` file, if it is one.
+        repo: Hub id of :attr:`folder`, if it is the Hub's.
+    """
+
+    name: str
+    folder: Path | None
+    file: Path | None = None
+    repo: str | None = None
+
+    @property
+    def commit(self) -> str | None:
+        """The 40 hex digits of the Hub's commit, read from the cache's folder name."""
+        if self.repo is None or self.folder is None or self.folder.parent.name != "snapshots":
+            return None
+        return self.folder.name
+
+
+def require_extra() -> None:
+    """Check that the libraries are installed, without importing them.
+
+    Raises:
+        PrerequisiteError: One is missing.
+    """
+    for name in ("torch", "diffusers", "transformers", "accelerate"):
+        if importlib.util.find_spec(name) is None:
+            raise PrerequisiteError(
+                f"provider=diffusers needs the package {name}, which is not installed: {INSTALL}"
+            )
+
+
+def find_source(model: ModelSettings) -> Source:
+    """Find the files of ``model.name``.
+
+    Raises:
+        RequestError: It is neither a folder, nor a file that may be read, nor a Hub id.
+        PrerequisiteError: It is on the Hub, not in the cache, and this machine is offline.
+    """
+    name = model.name
+    if name in BUILT_IN:
+        return Source(name, _built_in())
+    path = Path(name).expanduser()
+    if path.suffix.lower() in _PICKLES:
+        raise RequestError(
+            f"model.name={name!r}: a {path.suffix} file can run code when it is read; only "
+            ".safetensors files and folders that hold them are loaded"
+        )
+    if path.is_dir():
+        _require_index(name, path)
+        return Source(name, path)
+    if path.suffix.lower() == ".safetensors":
+        if not path.is_file():
+            raise RequestError(f"model.name={name!r}: no such file")
+        return _single_file(model, path)
+    if path.exists():
+        raise RequestError(f"model.name={name!r}: neither a folder nor a .safetensors file")
+    if not _HUB_ID.fullmatch(name) or name[0] in ".~":
+        raise RequestError(
+            f"model.name={name!r}: no such folder or file, and not a Hub id like owner/name"
+        )
+    return Source(name, _cached(name, model.revision, "model.name"), repo=name)
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids the Hub libraries to go to the network."""
+    return any(
+        os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"}
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    )
+
+
+def _built_in() -> Path:
+    from runner.providers.local.builtin import MODEL_DIR
+
+    if not (MODEL_DIR / "model_index.json").is_file():
+        raise PrerequisiteError(
+            "the built-in model's weights are missing from this installation; install the package "
+            "again, or set model.name to a folder or a Hub id"
+        )
+    return MODEL_DIR
+
+
+def _single_file(model: ModelSettings, path: Path) -> Source:
+    if model.config is None:
+        raise RequestError(
+            f"model.name={model.name!r}: a single file does not say which pipeline it is; set "
+            "model.config to a folder or Hub id with that pipeline's configs, such as "
+            "stabilityai/stable-diffusion-xl-base-1.0 for SDXL"
+        )
+    folder = Path(model.config).expanduser()
+    if folder.is_dir():
+        _require_index(model.config, folder, "model.config")
+        return Source(model.name, folder, file=path)
+    if not _HUB_ID.fullmatch(model.config):
+        raise RequestError(f"model.config={model.config!r}: neither a folder nor a Hub id")
+    cached = _cached(model.config, model.revision, "model.config")
+    return Source(model.name, cached, file=path, repo=model.config)
+
+
+def _require_index(name: str, folder: Path, key: str = "model.name") -> None:
+    if not (folder / "model_index.json").is_file():
+        inside = sorted(entry.name for entry in folder.glob("*/model_index.json"))
+        raise RequestError(
+            f"{key}={name!r}: the folder holds no model_index.json, so it is no diffusers pipeline"
+            + (f"; one is in {inside[0]!r}" if inside else "")
+        )
+
+
+def _cached(repo: str, revision: str | None, key: str) -> Path | None:
+    """The snapshot in the Hub's cache, or ``None`` if it is still to be downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, "model_index.json", revision=revision)
+    if isinstance(found, str):
+        return Path(found).parent
+    if found is not None:
+        raise RequestError(
+            f"{key}={repo!r}: the Hub's repository holds no model_index.json, so it is no "
+            "diffusers pipeline"
+        )
+    if is_offline():
+        at = f" at revision {revision!r}" if revision else ""
+        raise PrerequisiteError(
+            f"{key}={repo!r}: no such folder, and not in the Hub's cache{at} while HF_HUB_OFFLINE "
+            f"is set; unset it, or run `hf download {repo}` where there is a network"
+        )
+    return None

@@ -1,0 +1,352 @@
+"""The way to a REST API: one aiohttp session, one key, one base URL, bounded bodies.
+
+::
+
+    self.http = Http(settings, base_url="https://api.example.com/v1", variables=("EXAMPLE_KEY",))
+    …
+    reply = await self.http.send("POST", "/images", json={"prompt": …})  # raises unless it is 2xx
+    picture = await self.http.take(reply.json()["data"][0]["url"])       # Picture or Missing
+
+The key goes only to the base URL's own host. Redirects are not followed. Nothing is sent twice:
+retries belong to the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
+
+from runner.images import BadImage
+from runner.providers.contract import Missing, Picture, ProviderError
+from runner.providers.lifecycle import replacement
+from runner.providers.net.address import Guard, check_base_url, origin
+from runner.providers.net.faults import (
+    COMMON_RULES,
+    FaultRules,
+    bad_response,
+    network_fault,
+    one_line,
+    status_fault,
+)
+from runner.providers.net.keys import Keys
+from runner.providers.net.payload import MAX_IMAGE_BYTES, decode_base64, decode_data_url
+from runner.providers.net.wire import (
+    CONNECT_S,
+    Part,
+    Reply,
+    environment_proxy,
+    make_form,
+    make_session,
+    read_bounded,
+    read_lines,
+    require,
+)
+from runner.settings.cell import Json
+from runner.settings.errors import RunnerError
+from runner.settings.schema import VariantSettings
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+"""Largest body of an answer with images inside: ten pictures of 4K as base64."""
+MAX_ERROR_BYTES = 64 * 1024
+MAX_REDIRECTS = 5
+FETCH_PAUSES_S = (0.5, 2.0)
+"""Waits before a result that is already paid is downloaded again. Nothing is made anew by that."""
+
+
+def bearer(key: str) -> dict[str, str]:
+    """``Authorization: Bearer KEY``."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+class Http:
+    """A provider's own way to its API. Make it in ``__init__``; it touches no network there.
+
+    Args:
+        settings: The variant.
+        base_url: The vendor's address; ``None``: the user must give one.
+        variables: Environment variables with the key, the documented one first.
+        key_required: Whether a call without a key makes no sense.
+        auth: Makes the headers that carry the key.
+        rules: What the API's own error codes mean.
+        extra: The extra that brings the packages which :meth:`check_ready` looks for.
+        modules: Those packages.
+
+    Raises:
+        RequestError: ``provider.base_url`` or ``provider.api_key_env`` is wrong.
+    """
+
+    def __init__(
+        self,
+        settings: VariantSettings,
+        *,
+        base_url: str | None,
+        variables: Sequence[str] = (),
+        key_required: bool = True,
+        auth: Callable[[str], Mapping[str, str]] = bearer,
+        rules: FaultRules = COMMON_RULES,
+        extra: str = "http",
+        modules: Sequence[str] = ("aiohttp", "pybase64"),
+    ) -> None:
+        self.base = check_base_url(settings, base_url)
+        self.keys = Keys(settings, *variables, required=key_required)
+        self.rules = rules
+        self._settings = settings
+        self._auth = auth
+        self._extra = extra
+        self._modules = tuple(modules)
+        self._guard = Guard(self.base)
+        self._session: ClientSession | None = None
+        self._proxies: dict[str, str | None] = {}
+
+    def check_ready(self) -> None:
+        """Look for the packages and the key; no network.
+
+        Raises:
+            PrerequisiteError: One of them is missing.
+        """
+        require(self._extra, *self._modules)
+        self.keys.read()
+
+    @property
+    def session(self) -> ClientSession:
+        """The session; it carries no key of its own."""
+        if self._session is None:
+            raise RuntimeError("the provider is not open")
+        return self._session
+
+    async def open(self) -> None:
+        """Make the session."""
+        self._session = make_session(self._guard, self._settings.timeout_s)
+
+    async def close(self) -> None:
+        """Close the session; also fine when it was never opened."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Json = None,
+        form: Sequence[Part] | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        limit: int = MAX_ANSWER_BYTES,
+        timeout_s: float | None = None,
+    ) -> Reply:
+        """Send one request with the key, and read the whole answer.
+
+        Args:
+            method: HTTP method.
+            path: Begins with ``/``, below the base URL; or a whole address on the same host.
+            json: Body as JSON.
+            form: Body as a multipart form.
+            query: Parameters of the address; never a key.
+            headers: Further headers.
+            limit: Most bytes of the answer.
+            timeout_s: Seconds for the whole request; the call's own limit by default.
+
+        Raises:
+            ProviderError: Any status other than 2xx, or a body beyond the limit.
+            aiohttp.ClientError: The connection broke; :meth:`classify` names it.
+        """
+        async with self._request(method, path, json, form, query, headers, timeout_s) as response:
+            body = await read_bounded(response, limit)
+            return Reply(response.status, _lower(response.headers), body)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Json = None,
+        form: Sequence[Part] | None = None,
+        headers: Mapping[str, str] | None = None,
+        limit: int = MAX_ANSWER_BYTES,
+    ) -> AsyncIterator[tuple[Mapping[str, str], AsyncIterator[str]]]:
+        """Send one request and read the answer line by line: server-sent events, say.
+
+        Yields:
+            The answer's headers with lower-case names, and its lines without their ends.
+
+        Raises:
+            ProviderError: Any status other than 2xx, or a body beyond the limit.
+        """
+        async with self._request(method, path, json, form, None, headers, None) as response:
+            yield _lower(response.headers), read_lines(response, limit)
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        json: Json,
+        form: Sequence[Part] | None,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        timeout_s: float | None,
+    ) -> AsyncIterator[ClientResponse]:
+        import aiohttp
+
+        url = self.base.text + path
+        if "://" in path:
+            url = path
+            if origin(url) != self.base.origin:
+                raise bad_response("the address of another host, which does not get the key")
+        key = self.keys.read()
+        sent = {**(self._auth(key.reveal()) if key else {}), **(headers or {})}
+        data: bytes | aiohttp.FormData | None = None
+        if form is not None:
+            data = make_form(form)
+        elif json is not None:
+            sent["Content-Type"] = "application/json"
+            data = jsonlib.dumps(json, allow_nan=False).encode("ascii")
+        options: dict[str, Any] = {}
+        if timeout_s is not None:
+            options["timeout"] = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
+        async with self.session.request(
+            method,
+            url,
+            params=query,
+            headers=sent,
+            data=data,
+            allow_redirects=False,
+            proxy=self._proxy(url),
+            **options,
+        ) as response:
+            if not 200 <= response.status < 300:
+                body = (await response.content.read(MAX_ERROR_BYTES))[:MAX_ERROR_BYTES]
+                raise self.status_fault(response.status, _lower(response.headers), body)
+            yield response
+
+    async def take(
+        self,
+        source: str | None,
+        *,
+        seed_sent: int | None = None,
+        revised_prompt: str | None = None,
+        effective: Mapping[str, Json] | None = None,
+        warnings: Sequence[str] = (),
+        extras: Mapping[str, bytes] | None = None,
+    ) -> Picture | Missing:
+        """Make a picture of what an answer holds for one image: base64, a ``data:`` or https URL.
+
+        The other arguments are those of :class:`~runner.providers.contract.Picture`. What goes
+        wrong becomes a :class:`~runner.providers.contract.Missing`, so that the other images of
+        the call are kept.
+        """
+        try:
+            if not source:
+                return Missing(outcome="failed", kind="no_image", message="no image in the answer")
+            if source.startswith(("https://", "http://")):
+                data = await self.fetch(source)
+            elif source[:5].lower() == "data:":
+                data = decode_data_url(source)
+            else:
+                data = decode_base64(source)
+        except BadImage as error:
+            return Missing(outcome="failed", kind="bad_image", message=f"answered with {error}")
+        except ProviderError as error:
+            return Missing(
+                outcome="failed", kind="result_lost", code=error.code, message=error.message
+            )
+        return Picture(
+            data=data,
+            seed_sent=seed_sent,
+            revised_prompt=revised_prompt,
+            effective=effective or {},
+            warnings=tuple(warnings),
+            extras=extras or {},
+        )
+
+    async def fetch(self, url: str, limit: int = MAX_IMAGE_BYTES) -> bytes:
+        """Download a result or an input image: without key, bounded, never from where it must not.
+
+        Raises:
+            ProviderError: The address is refused, or the file did not come.
+            BadImage: The file is empty or too large.
+        """
+        import aiohttp
+
+        for pause in (*FETCH_PAUSES_S, None):
+            try:
+                return await self._fetch_once(url, limit)
+            except ProviderError as error:
+                if error.kind != "transient" or pause is None:
+                    raise
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if pause is None:
+                    lost = one_line(f"the result did not come: {type(error).__name__}")
+                    raise ProviderError("transient", lost, code="result_lost") from None
+            await asyncio.sleep(pause)
+        raise RuntimeError("unreachable")
+
+    async def _fetch_once(self, url: str, limit: int) -> bytes:
+        for _ in range(MAX_REDIRECTS + 1):
+            if problem := await self._guard.problem(url):
+                raise ProviderError("invalid", problem, code="address_refused")
+            async with self.session.get(
+                url, allow_redirects=False, proxy=self._proxy(url)
+            ) as response:
+                if 300 <= response.status < 400 and "location" in response.headers:
+                    url = urljoin(url, response.headers["location"])
+                    continue
+                if response.status != 200:
+                    again = response.status >= 500 or response.status in {408, 429}
+                    raise ProviderError(
+                        "transient" if again else "invalid",
+                        f"{origin(url)} answered {response.status} instead of the file",
+                        code=str(response.status),
+                    )
+                try:
+                    data = await read_bounded(response, limit)
+                except ProviderError as error:
+                    raise BadImage(error.message) from None
+                if not data:
+                    raise BadImage("an empty file")
+                return data
+        raise ProviderError("invalid", "the result redirects without end", code="address_refused")
+
+    def _proxy(self, url: str) -> str | None:
+        # Reading the environment costs as much as the rest of a request.
+        place = origin(url)
+        if place not in self._proxies:
+            self._proxies[place] = environment_proxy(url)
+        return self._proxies[place]
+
+    def status_fault(self, status: int, headers: Mapping[str, str], body: object) -> ProviderError:
+        """An answer that is no success, by the provider's rules and without keys."""
+        fault = status_fault(status, headers, body, self.rules, self.keys.redact)
+        if fault.kind == "gone":
+            fault.message += replacement(self._settings.model)
+        if fault.kind == "auth" and self.keys.variables:
+            fault.message += f" (key from {' or '.join(self.keys.variables)})"
+        return fault
+
+    def classify(self, error: Exception) -> ProviderError:
+        """Name the kind of anything that a call raised, without keys."""
+        if isinstance(error, ProviderError):
+            return error
+        if isinstance(error, RunnerError):
+            return ProviderError("invalid", one_line(str(error)))
+        known = network_fault(error)
+        if known is not None:
+            known.message = self.keys.redact(known.message)
+            return known
+        return ProviderError(
+            "invalid", self.keys.redact(one_line(f"{type(error).__name__}: {error}"))
+        )
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

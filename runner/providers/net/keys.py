@@ -1,0 +1,93 @@
+"""API keys: found by name at call time, held so that they cannot be printed."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NoReturn
+from urllib.parse import quote
+
+from runner.settings.errors import PrerequisiteError, RequestError
+from runner.settings.schema import VariantSettings
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_SHORTEST_REDACTED = 6
+"""Shorter values are no keys, and replacing them would riddle ordinary words."""
+
+
+class Secret:
+    """A value that does not print, format, compare or pickle; :meth:`reveal` is the only way in."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself: for the header that carries it, and for nothing else."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled")
+
+
+class Keys:
+    """Where a provider's key comes from: the variable that the user named, or the vendor's own.
+
+    Args:
+        settings: The variant; ``provider.api_key_env`` replaces the vendor's variables.
+        variables: The vendor's documented variable and its well-known aliases, best first.
+        required: Whether a call without a key makes no sense.
+
+    Raises:
+        RequestError: ``provider.api_key_env`` is not the name of a variable.
+    """
+
+    def __init__(self, settings: VariantSettings, *variables: str, required: bool = True) -> None:
+        self._provider = settings.provider.name
+        self._required = required
+        named = settings.provider.api_key_env
+        if named is not None and not _VARIABLE.match(named):
+            # The value may be the key itself, so it is not repeated.
+            raise RequestError(
+                "provider.api_key_env: this is not the NAME of an environment variable; put the "
+                "key into a variable and give its name, such as provider.api_key_env="
+                f"{variables[0] if variables else 'MY_KEY'}"
+            )
+        self.variables: tuple[str, ...] = variables if named is None else (named,)
+
+    def read(self) -> Secret | None:
+        """The key as the environment has it now; ``None`` where none is needed and none is set.
+
+        Raises:
+            PrerequisiteError: It is missing, or cannot stand in a header.
+        """
+        for variable in self.variables:
+            value = os.environ.get(variable, "").strip()
+            if value:
+                if not (value.isascii() and value.isprintable()):
+                    raise PrerequisiteError(
+                        f"provider {self._provider}: the value of {variable} holds characters "
+                        "that no key has; set it again"
+                    )
+                return Secret(value)
+        if not self._required:
+            return None
+        first, *others = self.variables
+        also = f" (or {', '.join(others)})" if others else ""
+        raise PrerequisiteError(
+            f"provider {self._provider}: no API key; set it with `export {first}=…`{also}, or name "
+            "another variable with provider.api_key_env=NAME"
+        )
+
+    def redact(self, text: str) -> str:
+        """The text with every value of these variables replaced by ``***``."""
+        for variable in self.variables:
+            value = os.environ.get(variable, "").strip()
+            if len(value) >= _SHORTEST_REDACTED:
+                for form in (value, quote(value, safe="")):
+                    text = text.replace(form, "***")
+        return text

@@ -1,0 +1,240 @@
+"""What an image costs: dated figures from ``conf/model/`` (``price:``), and the order of trust.
+
+A cost is, best first: what the API reports, its usage figures at our rates, a row of the price
+book, an estimate. Which of them it was is recorded. What is not known is ``unknown``, never 0.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from runner.providers.contract import UNKNOWN_PRICE, Price
+from runner.providers.sizes import SizeError, parse_size
+from runner.settings.cell import CostBasis
+from runner.settings.load import validate
+from runner.settings.schema import ModelSettings, Section
+
+Range = tuple[float, float]
+_MILLION = 1_000_000
+_PROMPT_OVERHEAD = 6
+"""Tokens that OpenAI adds to a prompt."""
+
+
+class TokenRates(Section):
+    """US dollars per million tokens."""
+
+    text_in: float | None = Field(None, ge=0, description="text of the request")
+    text_in_cached: float | None = Field(None, ge=0, description="text that the API had cached")
+    image_in: float | None = Field(None, ge=0, description="input images")
+    image_in_cached: float | None = Field(None, ge=0, description="input images that it had cached")
+    image_out: float | None = Field(None, ge=0, description="pictures that were made")
+    text_out: float | None = Field(None, ge=0, description="text that was made")
+
+
+class OutputTokens(Section):
+    """How many tokens a picture has: a table, or the patch formula of gpt-image-2."""
+
+    table: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="quality, then size, to tokens"
+    )
+    patches: dict[str, int] = Field(
+        default_factory=dict, description="quality to patches along the longer side"
+    )
+    spread: Range = Field(
+        (1.0, 1.0), description="factors for the least and the most, where the count is not exact"
+    )
+
+
+class ImageRow(Section):
+    """The price of one image; empty lists match everything."""
+
+    usd: float = Field(ge=0, description="US dollars per image")
+    quality: tuple[str, ...] = Field((), description="quality levels that it holds for")
+    size: tuple[str, ...] = Field((), description="sizes or levels that it holds for")
+    style: tuple[str, ...] = Field((), description="styles that it holds for")
+    pipeline: tuple[str, ...] = Field((), description="kinds of pipeline that it holds for")
+    output_format: tuple[str, ...] = Field((), description="file formats that it holds for")
+
+    def matches(self, facts: Mapping[str, str | None]) -> bool:
+        """Whether the row may hold; a fact that is not known (``auto``) excludes nothing."""
+        return all(
+            not allowed or facts.get(key) in (None, "auto", *allowed)
+            for key, allowed in (
+                ("quality", self.quality),
+                ("size", self.size),
+                ("style", self.style),
+                ("pipeline", self.pipeline),
+                ("output_format", self.output_format),
+            )
+        )
+
+
+class PriceBook(Section):
+    """The prices of one model, as of a day and a source."""
+
+    as_of: datetime.date = Field(description="day on which the figures were read")
+    source: str = Field(description="where they were read")
+    images: tuple[ImageRow, ...] = Field((), description="prices per image; all that match count")
+    megapixel_usd: float | None = Field(None, ge=0, description="price per million pixels made")
+    credit_usd: float | None = Field(None, ge=0, description="price of one credit of the API")
+    tokens: TokenRates | None = Field(None, description="prices per million tokens")
+    output_tokens: OutputTokens | None = Field(None, description="tokens of a picture")
+    input_image_tokens: Range | None = Field(
+        None, description="least and most tokens of one input image"
+    )
+
+    def per_image(self, **facts: str | None) -> Price:
+        """The price of an image by rows or pixels; a range where the facts leave several open.
+
+        Args:
+            facts: ``quality``, ``size``, ``style``, ``pipeline``, ``output_format`` as sent;
+                ``None`` or ``auto`` where the API chooses.
+        """
+        found = [row.usd for row in self.images if row.matches(facts)]
+        if found:
+            low, high = min(found), max(found)
+            return Price(low, high, "price_book" if low == high else "estimate")
+        if self.megapixel_usd is not None and (pixels := _pixels(facts.get("size"))):
+            usd = self.megapixel_usd * pixels / _MILLION
+            return Price(usd, usd, "price_book")
+        return UNKNOWN_PRICE
+
+    def per_tokens(
+        self,
+        prompt: str,
+        qualities: tuple[str, ...],
+        sizes: tuple[str, ...],
+        input_images: int = 0,
+        extra_out: int = 0,
+    ) -> Price:
+        """The price of an image that is paid by tokens, before it is made.
+
+        Args:
+            prompt: Its text; one token is taken to be 1 to 6 bytes.
+            qualities: The quality levels that it may come in: several where the API chooses.
+            sizes: The sizes that it may come in, ``WIDTHxHEIGHT``.
+            input_images: Input images that are sent along.
+            extra_out: Most further tokens of output, such as partial images.
+        """
+        rates, counts = self.tokens, self.output_tokens
+        made = counts and _output_range(counts, qualities, sizes)
+        if not rates or rates.image_out is None or not made:
+            return UNKNOWN_PRICE
+        if input_images and (self.input_image_tokens is None or rates.image_in is None):
+            return UNKNOWN_PRICE
+        bytes_in = len(prompt.encode("utf-8", "backslashreplace"))
+        seen = self.input_image_tokens or (0.0, 0.0)
+        text_rate, seen_rate = rates.text_in or 0.0, input_images * (rates.image_in or 0.0)
+        low = bytes_in / 6 * text_rate + seen[0] * seen_rate + made[0] * rates.image_out
+        high = (
+            (bytes_in + _PROMPT_OVERHEAD) * text_rate
+            + seen[1] * seen_rate
+            + (made[1] + extra_out) * rates.image_out
+        )
+        return Price(low / _MILLION, high / _MILLION, "estimate")
+
+    def from_usage(self, usage: Usage) -> float | None:
+        """What a call cost by its token counts; ``None`` if a rate that is needed is not known."""
+        if self.tokens is None:
+            return None
+        total = 0.0
+        for count, rate in (
+            (usage.text_in, self.tokens.text_in),
+            (usage.text_in_cached, self.tokens.text_in_cached),
+            (usage.image_in, self.tokens.image_in),
+            (usage.image_in_cached, self.tokens.image_in_cached),
+            (usage.image_out, self.tokens.image_out),
+            (usage.text_out, self.tokens.text_out),
+        ):
+            if count and rate is None:
+                return None
+            total += count * (rate or 0.0)
+        return total / _MILLION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Token counts of one call, each token in exactly one of them."""
+
+    text_in: int = 0
+    text_in_cached: int = 0
+    image_in: int = 0
+    image_in_cached: int = 0
+    image_out: int = 0
+    text_out: int = 0
+
+
+def price_book(model: ModelSettings) -> PriceBook | None:
+    """The model's price data, typed; ``None`` if it has none.
+
+    Raises:
+        RequestError: The data is wrong.
+    """
+    return validate(PriceBook, model.price, "model.price") if model.price else None
+
+
+def settle(
+    pictures: int,
+    *,
+    reported_usd: float | None = None,
+    usage_usd: float | None = None,
+    book: Price = UNKNOWN_PRICE,
+) -> tuple[float | None, CostBasis]:
+    """The cost of a whole call from the best source there is, and which it was.
+
+    Args:
+        pictures: Images that came.
+        reported_usd: What the API says that the call cost.
+        usage_usd: The call's usage figures at our rates.
+        book: The price of one image; the upper end of a range counts.
+    """
+    if reported_usd is not None:
+        return reported_usd, "reported"
+    if usage_usd is not None:
+        return usage_usd, "usage"
+    if book.high_usd is None or not pictures:
+        return None, "unknown"
+    return book.high_usd * pictures, book.basis
+
+
+def patch_tokens(patches: int, width: int, height: int) -> int:
+    """Output tokens of gpt-image-2: a grid of patches, weighted by the number of pixels.
+
+    Reproduces the published per-image prices of that model to a tenth of a cent.
+    """
+    long, short = max(width, height), min(width, height)
+    across = math.floor(patches * short / long + 0.5)
+    return math.ceil(patches * across * (2 * _MILLION + width * height) / (4 * _MILLION))
+
+
+def _output_range(
+    counts: OutputTokens, qualities: tuple[str, ...], sizes: tuple[str, ...]
+) -> Range | None:
+    found: list[int] = []
+    for quality in qualities:
+        rows = counts.table.get(quality, {})
+        patches = counts.patches.get(quality)
+        for size in sizes:
+            pixels = parse_size(size).pixels
+            if size in rows:
+                found.append(rows[size])
+            elif patches is not None and pixels is not None:
+                found.append(patch_tokens(patches, *pixels))
+            else:
+                return None
+    if not found:
+        return None
+    return min(found) * counts.spread[0], max(found) * counts.spread[1]
+
+
+def _pixels(size: str | None) -> int | None:
+    try:
+        pixels = parse_size(size or "").pixels
+    except SizeError:
+        return None
+    return None if pixels is None else pixels[0] * pixels[1]

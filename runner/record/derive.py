@@ -1,0 +1,100 @@
+"""The files that people and data sets read: derived from the journal, made again at any time.
+
+``images/metadata.jsonl`` makes the images folder a Hugging Face ``imagefolder``. Its rows are flat:
+``axes``, ``params_sent`` and ``params_effective`` are written as JSON *text*, because they hold
+different keys and types for different providers (``quality: "high"`` here, ``quality: 80`` there)
+and Arrow, which needs one type per column, refuses to load such a file. The input image is called
+``input_image`` there, because ``image`` is the column in which ``imagefolder`` puts the picture
+itself. ``failures.jsonl`` follows suit. Rows are sorted by index and stream through; memory holds
+one number per cell.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from runner.record.atomic import replacing
+from runner.record.journal import failure_row, image_row, to_json
+from runner.record.paths import RunPaths
+from runner.record.reader import JournalReader
+from runner.record.rows import FailureRow, ImageRow
+from runner.record.state import RunState, load_state
+from runner.settings.cell import Json
+
+AS_TEXT = frozenset({"axes", "params_sent", "params_effective"})
+"""Members whose JSON text stands in the derived files."""
+
+RENAMED = {"image": "input_image"}
+"""Members that have another name in the derived files."""
+
+_FIELDS = {row: tuple(field.name for field in fields(row)) for row in (ImageRow, FailureRow)}
+
+
+def derive(paths: RunPaths, *, live: bool = False) -> RunState:
+    """Write ``images/metadata.jsonl`` and ``failures.jsonl`` from the journal, each atomically.
+
+    Reads everything: about a minute for a million cells, so not a thing to do every few seconds.
+
+    Args:
+        paths: The run.
+        live: The run goes on: calls in flight are not listed as failures.
+
+    Returns:
+        The state that was read on the way: its counts and costs are those of the files.
+
+    Raises:
+        OSError: The disk is full or gone; the old files are as they were.
+    """
+    state = load_state(paths, live=live)
+    with JournalReader(paths, state) as reader:
+        _write(paths.metadata, reader.images())
+        _write(paths.failures, reader.failures())
+    return state
+
+
+def read_rows(paths: RunPaths) -> Iterator[ImageRow]:
+    """The rows of ``images/metadata.jsonl``, by index; none if it is not there."""
+    for members in _read(paths.metadata):
+        yield image_row(members)
+
+
+def read_failures(paths: RunPaths) -> Iterator[FailureRow]:
+    """The rows of ``failures.jsonl``, by index; none if it is not there."""
+    for members in _read(paths.failures):
+        yield failure_row(members)
+
+
+def flat(row: ImageRow | FailureRow) -> dict[str, Json]:
+    """The row as it stands in a derived file: every member, in order, mappings as JSON text."""
+    members: dict[str, Json] = {}
+    for name in _FIELDS[type(row)]:
+        value = getattr(row, name)
+        text = to_json(value, ascii_only=False) if name in AS_TEXT else value
+        members[RENAMED.get(name, name)] = text
+    return members
+
+
+def _write(path: Path, rows: Iterable[ImageRow | FailureRow]) -> None:
+    with replacing(path) as file:
+        for row in rows:
+            text = to_json(flat(row), ascii_only=False)
+            # A lone surrogate in a revised prompt is not UTF-8 and would make the file unreadable.
+            file.write(text.encode("utf-8", "replace") + b"\n")
+
+
+def _read(path: Path) -> Iterator[Mapping[str, Any]]:
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            members = json.loads(line)
+            for name in AS_TEXT & members.keys():
+                members[name] = json.loads(members[name])
+            for name, derived in RENAMED.items():
+                if derived in members:
+                    members[name] = members.pop(derived)
+            yield members

@@ -1,0 +1,80 @@
+"""A composed config becomes :class:`Settings`, or one sentence per mistake."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from runner.settings.errors import RequestError, did_you_mean, listed
+from runner.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_settings(data: Mapping[str, Any], overridden: Iterable[str] = ()) -> Settings:
+    """Validate a composed config.
+
+    Args:
+        data: The config as plain containers, interpolations resolved.
+        overridden: Dotted keys that were set on the command line, for the messages.
+
+    Raises:
+        RequestError: One sentence per mistake, all of them at once.
+    """
+    return validate(Settings, data, "", overridden)
+
+
+def validate(
+    model: type[Model], data: Mapping[str, Any], prefix: str, overridden: Iterable[str] = ()
+) -> Model:
+    """Validate any section; ``prefix`` is its dotted place in the config, for the messages.
+
+    Raises:
+        RequestError: One sentence per mistake, all of them at once.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        given = frozenset(overridden)
+        raise RequestError(
+            *(_sentence(model, detail, prefix, given) for detail in error.errors())
+        ) from None
+
+
+def _sentence(
+    model: type[BaseModel], detail: ErrorDetails, prefix: str, overridden: frozenset[str]
+) -> str:
+    parts = [str(part) for part in detail["loc"]]
+    key = ".".join([prefix, *parts] if prefix else parts)
+    where = " (set on the command line)" if key in overridden else " (set in the config)"
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        known = _keys_beside(model, parts)
+        near = did_you_mean(parts[-1], known)
+        return f"{key}: unknown key{where}{near or f'; known here: {listed(known)}'}"
+    if kind == "missing":
+        return f"{key}: missing; set it with {key}=…"
+    value = detail["input"]
+    shown = repr(value) if len(repr(value)) < 80 else repr(value)[:77] + "…"
+    message = detail["msg"][0].lower() + detail["msg"][1:]
+    near = ""
+    if kind == "literal_error":
+        near = did_you_mean(str(value), re.findall(r"'([^']+)'", str(detail["ctx"]["expected"])))
+    return f"{key}={shown}: {message}{near}{where}"
+
+
+def _keys_beside(model: type[BaseModel], parts: list[str]) -> list[str]:
+    here: type[BaseModel] = model
+    for part in parts[:-1]:
+        field = here.model_fields.get(part)
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        here = annotation
+    return list(here.model_fields)

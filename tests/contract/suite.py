@@ -1,0 +1,500 @@
+"""What every network provider keeps, whatever its API: inherit :class:`ProviderContract`.
+
+::
+
+    class TestExample(ProviderContract):
+        provider = "example"
+        server_type = ExampleServer
+        variables = ("EXAMPLE_KEY",)
+        samples = {"size": "1024x1024", "seed": 7}
+
+runs the provider's real SDK over a real socket against the server. A trait of the API that is
+truly different is declared by a class attribute; a test is overridden only with a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import math
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from PIL import Image
+
+from runner.images import BadImage, inspect
+from runner.providers.contract import Missing
+from runner.providers.registry import make_provider
+from runner.settings.cell import CELL_KEYS, FILE_KEYS, CellParams, CostBasis
+from runner.settings.errors import PrerequisiteError, RequestError
+from runner.settings.schema import VariantSettings
+from tests.contract.support import (
+    Asked,
+    ask,
+    ask_all,
+    ask_open,
+    at_address,
+    in_request,
+    opened,
+    variant,
+)
+from tests.servers.loopback import RETRY_AFTER_S, Loopback, Situation, picture
+
+
+class ProviderContract:
+    """Inherited tests. Class attributes say what the API is like."""
+
+    provider: ClassVar[str]
+    """Name under ``conf/provider/``."""
+    server_type: ClassVar[type[Loopback]]
+    variables: ClassVar[tuple[str, ...]]
+    """Environment variables that may hold the key, the documented one first."""
+    samples: ClassVar[Mapping[str, Any]] = {}
+    """A good value for every cell-level key that the default model takes, files left out."""
+    bad_samples: ClassVar[Mapping[str, Any]] = {}
+    """Values that only the provider's own ``check`` can refuse, such as a size it does not have."""
+    overrides: ClassVar[tuple[str, ...]] = ()
+    """Further overrides of every composed config."""
+    families: ClassVar[tuple[str, ...]] = ()
+    """Folders of ``conf/model/`` whose files belong to this provider."""
+    retired: ClassVar[str | None] = None
+    """A model file whose model the server no longer has."""
+    count_field: ClassVar[str | None] = "n"
+    """Native name of the number of images; ``None``: the API makes one per call."""
+    cost_basis: ClassVar[CostBasis] = "usage"
+    """Where the cost of a good answer comes from."""
+    returns_urls: ClassVar[bool] = True
+    """The API's shape allows results that are URLs."""
+    tells_credit: ClassVar[bool] = True
+    """The API says when the account is empty."""
+    tells_refusals: ClassVar[bool] = True
+    """The API has a safety system that refuses."""
+    sends_request_id: ClassVar[bool] = True
+    """The API names every request."""
+
+    # ------------------------------------------------------------------ machinery
+
+    @pytest.fixture(autouse=True)
+    def _environment(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> Iterator[None]:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.upper(), raising=False)
+        for name in self.variables:
+            monkeypatch.delenv(name, raising=False)
+        caplog.set_level(logging.DEBUG)
+        gc.freeze()  # what is there before the test need not be searched after it
+        yield
+        gc.collect()
+        gc.unfreeze()
+        assert "Unclosed" not in caplog.text, "a session was left open"
+
+    @pytest.fixture
+    def server(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        capfd: pytest.CaptureFixture[str],
+    ) -> Iterator[Loopback]:
+        with self.server_type() as server:
+            if self.variables:
+                monkeypatch.setenv(self.variables[0], server.key)
+            yield server
+        assert server.problems == []
+        assert server.key not in caplog.text, "the key is in the log"
+        out, err = capfd.readouterr()
+        assert server.key not in out + err, "the key was printed"
+
+    def settings(self, server: Loopback | None, *overrides: str) -> VariantSettings:
+        """The provider's own config, pointed at the server."""
+        settings = variant(f"provider={self.provider}", *self.overrides, *overrides)
+        return at_address(settings, server.base_url) if server else settings
+
+    def ask(self, server: Loopback, *situations: Situation, n: int = 1, **params: Any) -> Asked:
+        """One call in the given situation; the key must be in nothing that comes of it."""
+        server.script(*situations)
+        asked = ask(self.settings(server, "limits.timeout_s=5"), self.params(**params), n)
+        assert server.key not in asked.text(), "the key is in an answer, a message or a traceback"
+        return asked
+
+    def params(self, **params: Any) -> CellParams:
+        """A plain request."""
+        return CellParams(**{"prompt": "a red lighthouse", **params})
+
+    # ------------------------------------------------------------------ good answers
+
+    def test_text_to_image(self, server: Loopback) -> None:
+        asked = self.ask(server)
+        assert asked.answer is not None, asked.fault
+        assert len(asked.pictures) == 1
+        inspect(asked.pictures[0].data)
+        assert len(server.calls()) == 1
+        assert any(in_request(seen, b"a red lighthouse") for seen in server.requests)
+        assert "prompt" not in asked.answer.params_sent
+        assert asked.answer.params_sent["model"] or asked.answer.model_reported
+        if self.sends_request_id:
+            assert asked.answer.request_id
+
+    def test_cost(self, server: Loopback) -> None:
+        answer = self.ask(server, **self.samples).answer
+        assert answer is not None
+        assert answer.cost_basis == self.cost_basis
+        if self.cost_basis in {"unknown", "free"}:
+            assert not answer.cost_usd
+        else:
+            assert answer.cost_usd is not None
+            assert answer.cost_usd > 0
+
+    def test_eight_images_take_the_fewest_calls(self, server: Loopback) -> None:
+        params = self.params()
+        all_asked = ask_all(self.settings(server), params, 8)
+        pictures = [picture.data for asked in all_asked for picture in asked.pictures]
+        assert len(set(pictures)) == 8
+        most = make_provider(self.settings(server)).images_per_call(params)
+        assert len(server.calls()) == math.ceil(8 / most)
+        if self.count_field is not None:
+            sent = [asked.answer.params_sent[self.count_field] for asked in all_asked]
+            assert sum(sent) == 8
+
+    def test_n_is_always_sent(self, server: Loopback) -> None:
+        answer = self.ask(server).answer
+        assert answer is not None
+        if self.count_field is not None:
+            assert answer.params_sent[self.count_field] == 1
+
+    def test_every_key_that_is_taken_is_sent(self, server: Loopback) -> None:
+        taken = make_provider(self.settings(server)).capabilities().params
+        assert set(taken) <= set(CELL_KEYS)
+        wanted = set(taken) - FILE_KEYS - {"prompt"}
+        assert wanted == set(self.samples), "samples must cover what the model takes"
+        for key in sorted(wanted):
+            asked = self.ask(server, **{key: self.samples[key]})
+            assert asked.answer is not None, f"{key}: {asked.fault}"
+            assert taken[key].native.partition(",")[0] in asked.answer.params_sent, key
+
+    def test_seed(self, server: Loopback) -> None:
+        taken = "seed" in make_provider(self.settings(server)).capabilities().params
+        for seed in (0, 7) if taken else (7,):
+            asked = self.ask(server, seed=seed)
+            assert [found.seed_sent for found in asked.pictures] == [seed if taken else None]
+        if not taken:
+            body = server.calls()[-1].body
+            assert b"seed" not in body
+
+    def test_extra_body_is_passed_through(self, server: Loopback) -> None:
+        settings = self.settings(server, "+provider.extra_body.x_extra=17")
+        ask(settings, self.params())
+        assert any(b"x_extra" in seen.body for seen in server.requests)
+        server.problems[:] = [text for text in server.problems if "x_extra" not in text]
+
+    # ------------------------------------------------------------------ input images
+
+    def test_img2img(self, server: Loopback, tmp_path: Path) -> None:
+        settings = self._pipeline(server, "img2img")
+        image = tmp_path / "in.png"
+        image.write_bytes(picture(3, size=(64, 48)))
+        asked = ask(settings, self._with_files(settings, image=str(image)))
+        assert len(asked.pictures) == 1, asked.fault
+        assert any(in_request(seen, image.read_bytes()) for seen in server.requests)
+
+    def test_inpaint_repaints_the_white_part(self, server: Loopback, tmp_path: Path) -> None:
+        settings = self._pipeline(server, "inpaint")
+        image, mask = tmp_path / "in.png", tmp_path / "mask.png"
+        image.write_bytes(picture(3, size=(64, 48)))
+        drawn = Image.new("L", (64, 48), 0)
+        drawn.paste(255, (0, 0, 20, 48))
+        drawn.save(mask)
+        params = self._with_files(settings, image=str(image), mask=str(mask))
+        asked = ask(settings, params)
+        assert len(asked.pictures) == 1, asked.fault
+        assert [found.tobytes() for found in server.repainted] == [drawn.tobytes()]
+
+    def _pipeline(self, server: Loopback, kind: str) -> VariantSettings:
+        settings = self.settings(server, f"pipeline.name={kind}")
+        if kind not in make_provider(self.settings(server)).capabilities().pipelines:
+            pytest.skip(f"{self.provider} has no {kind}")
+        return settings
+
+    def _with_files(self, settings: VariantSettings, **files: str) -> CellParams:
+        taken = make_provider(settings).capabilities().params
+        assert set(files) <= set(taken)
+        more = {"strength": 0.5} if "strength" in taken else {}
+        return self.params(**files, **more)
+
+    # ------------------------------------------------------------------ refusals, gaps, faults
+
+    def test_refusal(self, server: Loopback) -> None:
+        if not self.tells_refusals:
+            pytest.skip("this API has no safety system")
+        asked = self.ask(server, "refused")
+        if asked.fault is not None:
+            assert asked.fault.kind == "refused", asked.fault.message
+            assert asked.fault.message
+        else:
+            assert asked.answer is not None
+            assert [output.outcome for output in asked.answer.outputs] == ["refused"]
+
+    def test_partial_answer_keeps_what_came(self, server: Loopback) -> None:
+        most = make_provider(self.settings(server)).images_per_call(self.params())
+        if most == 1:
+            pytest.skip("one image per call")
+        asked = self.ask(server, "partial", n=2)
+        assert asked.answer is not None, asked.fault
+        assert len(asked.answer.outputs) == 2
+        assert len(asked.pictures) == 1
+
+    @pytest.mark.parametrize("situation", ["empty", "text"])
+    def test_no_image_is_never_done(self, server: Loopback, situation: Situation) -> None:
+        asked = self.ask(server, situation, n=1)
+        assert asked.pictures == []
+        if asked.answer is not None:
+            assert all(isinstance(output, Missing) for output in asked.answer.outputs)
+            assert asked.answer.cost_basis != "free"
+
+    def test_rate_limit_is_obeyed(self, server: Loopback) -> None:
+        fault = self.ask(server, "rate_limit").fault
+        assert fault is not None
+        assert fault.kind == "rate_limit"
+        assert fault.retry_after == pytest.approx(RETRY_AFTER_S, abs=1.5)
+        assert len(server.calls()) == 1, "only the engine retries"
+
+    def test_empty_account_stops_the_provider(self, server: Loopback) -> None:
+        if not self.tells_credit:
+            pytest.skip("this API does not tell")
+        fault = self.ask(server, "no_credit").fault
+        assert fault is not None
+        assert fault.kind == "auth"
+
+    def test_wrong_key_stops_the_provider(self, server: Loopback) -> None:
+        if not self.variables:
+            pytest.skip("this server has no keys")
+        fault = self.ask(server, "auth").fault
+        assert fault is not None
+        assert fault.kind == "auth"
+        assert self.variables[0] in fault.message
+
+    def test_invalid_request_ends_the_cell(self, server: Loopback) -> None:
+        fault = self.ask(server, "invalid").fault
+        assert fault is not None
+        assert fault.kind == "invalid"
+
+    def test_missing_model_stops_the_provider(self, server: Loopback) -> None:
+        fault = self.ask(server, "gone").fault
+        assert fault is not None
+        assert fault.kind == "gone"
+
+    def test_retired_model_names_its_replacement(self, server: Loopback) -> None:
+        if self.retired is None:
+            pytest.skip("no retired model")
+        settings = self.settings(server, f"model={self.retired}")
+        asked = ask(settings, self.params())
+        assert asked.fault is not None
+        assert asked.fault.kind == "gone"
+        assert str(settings.model.lifecycle.replacement) in asked.fault.message
+
+    def test_server_error_is_worth_another_try(self, server: Loopback) -> None:
+        fault = self.ask(server, "server_error").fault
+        assert fault is not None
+        assert fault.kind == "transient"
+        assert len(server.calls()) == 1, "only the engine retries"
+
+    @pytest.mark.parametrize("situation", ["html", "bad_json", "cut", "reset", "hang"])
+    def test_a_lost_answer_is_ambiguous(self, server: Loopback, situation: Situation) -> None:
+        server.script(situation)
+        asked = ask(self.settings(server, "limits.timeout_s=1"), self.params())
+        assert asked.fault is not None
+        assert asked.fault.kind == "ambiguous", asked.fault.message
+        assert server.key not in asked.text()
+        assert len(server.calls()) == 1
+
+    def test_no_connection_is_transient(self, server: Loopback) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            address = f"provider.base_url=http://127.0.0.1:{taken.getsockname()[1]}"
+            asked = ask(self.settings(None, address), self.params())
+        assert asked.fault is not None
+        assert asked.fault.kind == "transient", asked.fault.message
+
+    @pytest.mark.parametrize("situation", ["bad_base64", "not_an_image", "truncated"])
+    def test_bad_bytes_are_found(self, server: Loopback, situation: Situation) -> None:
+        asked = self.ask(server, situation)
+        assert asked.answer is not None, asked.fault
+        for found in asked.pictures:
+            with pytest.raises(BadImage):
+                inspect(found.data)
+
+    def test_mislabelled_bytes_are_kept_as_they_are(self, server: Loopback) -> None:
+        asked = self.ask(server, "mislabelled")
+        assert len(asked.pictures) == 1, asked.fault
+        assert inspect(asked.pictures[0].data).info.mime == "image/jpeg"
+
+    # ------------------------------------------------------------------ keys and addresses
+
+    def test_missing_key_is_one_sentence(self, server: Loopback, monkeypatch: Any) -> None:
+        if not self.variables:
+            pytest.skip("this server has no keys")
+        monkeypatch.delenv(self.variables[0])
+        with pytest.raises(PrerequisiteError) as caught:
+            make_provider(self.settings(server)).check_ready()
+        assert self.variables[0] in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert server.requests == []
+
+    def test_key_from_another_variable(self, server: Loopback, monkeypatch: Any) -> None:
+        if not self.variables:
+            pytest.skip("this server has no keys")
+        monkeypatch.delenv(self.variables[0])
+        monkeypatch.setenv("MY_OWN_VARIABLE", server.key)
+        asked = ask(self.settings(server, "provider.api_key_env=MY_OWN_VARIABLE"), self.params())
+        assert len(asked.pictures) == 1, asked.fault
+
+    def test_every_alias_of_the_key_works(self, server: Loopback, monkeypatch: Any) -> None:
+        for name in self.variables:
+            monkeypatch.delenv(self.variables[0], raising=False)
+            monkeypatch.setenv(name, server.key)
+            assert len(ask(self.settings(server), self.params()).pictures) == 1
+            monkeypatch.delenv(name)
+
+    def test_redirects_are_not_followed(self, server: Loopback) -> None:
+        fault = self.ask(server, "redirect").fault
+        assert fault is not None
+        assert fault.kind == "gone"
+        assert "redirect" in fault.message
+
+    def test_plain_http_is_for_loopback(self) -> None:
+        for address in ("http://example.com/v1", "https://u:p@example.com", "ftp://x", "nonsense"):
+            with pytest.raises(RequestError, match="base_url"):
+                make_provider(self.settings(None, f"'provider.base_url={address}'"))
+
+    def test_results_that_are_urls(self, server: Loopback) -> None:
+        if not self.returns_urls:
+            pytest.skip("this API answers with bytes")
+        asked = self.ask(server, "url")
+        assert len(asked.pictures) == 1, asked.answer
+        assert asked.pictures[0].data in server.files.values()
+
+    @pytest.mark.parametrize("situation", ["private_url", "lost_url"])
+    def test_results_that_cannot_be_fetched(self, server: Loopback, situation: Situation) -> None:
+        if not self.returns_urls:
+            pytest.skip("this API answers with bytes")
+        asked = self.ask(server, situation)
+        assert asked.answer is not None
+        (missing,) = asked.answer.outputs
+        assert isinstance(missing, Missing)
+        assert missing.kind == "result_lost"
+        if situation == "private_url":
+            assert "private" in missing.message
+
+    # ------------------------------------------------------------------ the whole way
+
+    def run(
+        self, server: Loopback, folder: Path, *overrides: str
+    ) -> subprocess.CompletedProcess[str]:
+        """``python -m runner`` in a child process, with the key in every variable."""
+        command = [f"provider={self.provider}", f"provider.base_url={server.base_url}"]
+        command += [*self.overrides, "prompt=a red lighthouse", f"hydra.run.dir={folder}"]
+        return subprocess.run(
+            [sys.executable, "-m", "runner", *command, *overrides],
+            cwd=folder.parent,
+            env={**os.environ, **dict.fromkeys(self.variables, server.key)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def test_command_line(self, server: Loopback, tmp_path: Path) -> None:
+        folder = tmp_path / "run"
+        done = self.run(server, folder, "n=2")
+        assert done.returncode == 0, done.stdout + done.stderr
+        lines = (folder / "images" / "metadata.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert [row["provider"] for row in rows] == [self.provider] * 2
+        assert {row["cost_basis"] for row in rows} == {self.cost_basis}
+        for row in rows:
+            data = (folder / "images" / row["file_name"]).read_bytes()
+            assert inspect(data).sha256 == row["sha256"]
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["counts"]["done"] == 2
+        assert server.key not in done.stdout + done.stderr
+        for path in (found for found in folder.rglob("*") if found.is_file()):
+            assert server.key.encode() not in path.read_bytes(), path
+
+    def test_unsupported_key_is_refused_with_what_is_taken(
+        self, server: Loopback, tmp_path: Path
+    ) -> None:
+        taken = make_provider(self.settings(server)).capabilities().params
+        wrong = {"steps": 5, "guidance_scale": 2, "negative_prompt": "rain", "background": "auto"}
+        key = next((key for key in wrong if key not in taken), None)
+        if key is None:
+            pytest.skip("this model takes everything")
+        done = self.run(server, tmp_path / "run", f"{key}={wrong[key]}")
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert f"does not take {key}" in done.stderr
+        assert "prompt" in done.stderr
+        assert server.requests == []
+        done = self.run(server, tmp_path / "run", f"{key}={wrong[key]}", "unsupported=drop")
+        assert done.returncode == 0, done.stdout + done.stderr
+        row = json.loads((tmp_path / "run" / "images" / "metadata.jsonl").read_text())
+        assert row["params_dropped"] == [key]
+
+    # ------------------------------------------------------------------ settings
+
+    def test_unknown_option_names_the_nearest(self) -> None:
+        provider = make_provider(self.settings(None, *self._any_address()))
+        if provider.options_type is None:
+            pytest.skip("no options")
+        name = next(iter(provider.options_type.model_fields))
+        with pytest.raises(RequestError, match=f"did you mean '{name}'"):
+            make_provider(self.settings(None, *self._any_address(), f"+provider.options.{name}x=1"))
+
+    def test_every_option_has_a_help_text(self) -> None:
+        provider = make_provider(self.settings(None, *self._any_address()))
+        fields = provider.options_type.model_fields if provider.options_type else {}
+        assert [name for name, found in fields.items() if not found.description] == []
+
+    def _any_address(self) -> tuple[str, ...]:
+        return ("provider.base_url=https://127.0.0.1",)
+
+    def test_values_that_only_the_provider_can_judge(self) -> None:
+        provider = make_provider(self.settings(None, *self._any_address()))
+        for key, value in self.bad_samples.items():
+            problems = provider.check(replace(self.params(), **{key: value}))
+            assert len(problems) == 1, key
+            assert key in problems[0]
+            assert str(value) in problems[0]
+        assert list(provider.check(self.params(**self.samples))) == []
+
+    def test_every_model_file(self) -> None:
+        for family in self.families:
+            for path in sorted(Path("conf/model", family).glob("*.yaml")):
+                settings = self.settings(None, *self._any_address(), f"model={family}/{path.stem}")
+                provider = make_provider(settings)
+                price = provider.estimate(self.params())
+                assert (price.low_usd is None) == (price.basis == "unknown")
+                if settings.model.lifecycle.state != "active":
+                    assert settings.model.lifecycle.source
+
+    def test_cancel_leaves_the_provider_usable(self, server: Loopback) -> None:
+        async def run() -> Asked:
+            async with opened(self.settings(server)) as provider:
+                server.script("hang")
+                task = asyncio.create_task(ask_open(provider, self.params()))
+                while not server.calls():
+                    await asyncio.sleep(0.01)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                return await ask_open(provider, self.params())
+
+        assert len(asyncio.run(run()).pictures) == 1

@@ -1,0 +1,357 @@
+"""Tiny pipelines with random weights and real tokenizers, built offline in under a second.
+
+Each is a folder in the layout of ``DiffusionPipeline.save_pretrained``: 64 x 64 pixels, a few
+hundred thousand weights, 8 x 8 latents. They paint noise, but they follow seed, prompt, negative
+prompt, steps and guidance as the real ones do, so whatever holds for them bit by bit is about the
+code around the weights. ``build`` needs the ``local`` extra; importing this module does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+    from transformers import (
+        CLIPTextModel,
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+        T5EncoderModel,
+        T5Tokenizer,
+    )
+
+Family = Literal["sd15", "sdxl", "sd3", "sd3_no_t5", "flux"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+PIXELS = 64
+"""Width and height that every tiny pipeline makes when no size is asked."""
+
+# fmt: off
+_WORDS = (
+    "a", "an", "the", "of", "on", "in", "at", "with", "and", "red", "green", "blue", "yellow",
+    "black", "white", "big", "small", "old", "new", "circle", "square", "triangle", "star", "fox",
+    "lighthouse", "cat", "dog", "sea", "sky", "moon", "sun", "photo", "painting",
+)
+# fmt: on
+_WIDTH = 32
+
+
+def build(family: Family, folder: Path, *, stochastic: bool = False, weights_seed: int = 0) -> Path:
+    """Write a tiny pipeline.
+
+    Args:
+        family: Which architecture. ``sd3_no_t5`` is ``sd3`` saved without its third encoder.
+        folder: Where to; made if missing.
+        stochastic: For flow families: a scheduler that draws noise in every step.
+        weights_seed: Seed of the random weights.
+
+    Returns:
+        ``folder``.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(weights_seed)
+        pipe = _pipeline(family, stochastic)
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def save_single_file(folder: Path, path: Path) -> Path:
+    """Write a tiny ``sd15`` folder as one checkpoint with the names of the original code.
+
+    Returns:
+        ``path``.
+    """
+    from safetensors.torch import load_file, save_file
+
+    parts = {
+        "model.diffusion_model.": (folder / "unet/diffusion_pytorch_model.safetensors", _UNET),
+        "first_stage_model.": (folder / "vae/diffusion_pytorch_model.safetensors", _VAE),
+        "cond_stage_model.transformer.text_model.": (folder / "text_encoder/model.safetensors", ()),
+    }
+    checkpoint = {}
+    for prefix, (file, renames) in parts.items():
+        for name, tensor in load_file(file).items():
+            original = name.removeprefix("text_model.")
+            for pattern, replacement in renames:
+                original = re.sub(pattern, replacement, original)
+            checkpoint[prefix + original] = tensor
+    save_file(checkpoint, path)
+    return path
+
+
+_Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+
+_RESNET: _Renames = (
+    ("norm1", "in_layers.0"),
+    ("conv1", "in_layers.2"),
+    ("norm2", "out_layers.0"),
+    ("conv2", "out_layers.3"),
+    ("time_emb_proj", "emb_layers.1"),
+    ("conv_shortcut", "skip_connection"),
+)
+
+
+def _resnet(block: str, name: str) -> str:
+    for new, old in _RESNET:
+        name = name.replace(new, str(old))
+    return f"{block}.{name}"
+
+
+# One resnet per down block and two per up block, as `_unet` has them.
+_UNET: _Renames = (
+    (r"^time_embedding\.linear_1", "time_embed.0"),
+    (r"^time_embedding\.linear_2", "time_embed.2"),
+    (r"^conv_in", "input_blocks.0.0"),
+    (r"^conv_norm_out", "out.0"),
+    (r"^conv_out", "out.2"),
+    (r"^down_blocks\.0\.downsamplers\.0\.conv", "input_blocks.2.0.op"),
+    (
+        r"^down_blocks\.(\d)\.resnets\.0\.(.*)",
+        lambda m: _resnet(f"input_blocks.{2 * int(m[1]) + 1}.0", m[2]),
+    ),
+    (
+        r"^down_blocks\.(\d)\.attentions\.0",
+        lambda m: f"input_blocks.{2 * int(m[1]) + 1}.1",
+    ),
+    (r"^mid_block\.resnets\.(\d)\.(.*)", lambda m: _resnet(f"middle_block.{2 * int(m[1])}", m[2])),
+    (r"^mid_block\.attentions\.0", "middle_block.1"),
+    (r"^up_blocks\.0\.upsamplers\.0", "output_blocks.1.2"),
+    (
+        r"^up_blocks\.(\d)\.resnets\.(\d)\.(.*)",
+        lambda m: _resnet(f"output_blocks.{2 * int(m[1]) + int(m[2])}.0", m[3]),
+    ),
+    (
+        r"^up_blocks\.(\d)\.attentions\.(\d)",
+        lambda m: f"output_blocks.{2 * int(m[1]) + int(m[2])}.1",
+    ),
+)
+
+_VAE: _Renames = (
+    (r"down_blocks\.(\d)\.resnets", r"down.\1.block"),
+    (r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample"),
+    (r"up_blocks\.(\d)\.resnets", lambda m: f"up.{3 - int(m[1])}.block"),
+    (r"up_blocks\.(\d)\.upsamplers\.0", lambda m: f"up.{3 - int(m[1])}.upsample"),
+    (r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}"),
+    (r"mid_block\.attentions\.0", "mid.attn_1"),
+    ("group_norm", "norm"),
+    (r"to_([qkv])", r"\1"),
+    (r"to_out\.0", "proj_out"),
+    ("conv_norm_out", "norm_out"),
+    ("conv_shortcut", "nin_shortcut"),
+)
+
+
+def _pipeline(family: Family, stochastic: bool) -> DiffusionPipeline:
+    import diffusers
+
+    if family == "sd15":
+        return diffusers.StableDiffusionPipeline(
+            vae=_vae(4),
+            text_encoder=_clip(),
+            tokenizer=_clip_tokenizer(),
+            unet=_unet(_WIDTH),
+            scheduler=diffusers.DDIMScheduler(**_BETAS, clip_sample=False, steps_offset=1),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    if family == "sdxl":
+        return diffusers.StableDiffusionXLPipeline(
+            vae=_vae(4),
+            text_encoder=_clip(),
+            text_encoder_2=_clip(projection=True),
+            tokenizer=_clip_tokenizer(),
+            tokenizer_2=_clip_tokenizer(),
+            unet=_unet(
+                2 * _WIDTH,
+                addition_embed_type="text_time",
+                addition_time_embed_dim=8,
+                projection_class_embeddings_input_dim=6 * 8 + _WIDTH,
+                use_linear_projection=True,
+            ),
+            scheduler=diffusers.EulerDiscreteScheduler(**_BETAS, steps_offset=1),
+        )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(stochastic_sampling=stochastic)
+    if family == "flux":
+        return diffusers.FluxPipeline(
+            vae=_vae(4, use_quant_conv=False, use_post_quant_conv=False),
+            text_encoder=_clip(),
+            text_encoder_2=_t5(),
+            tokenizer=_clip_tokenizer(),
+            tokenizer_2=_t5_tokenizer(),
+            transformer=diffusers.FluxTransformer2DModel(
+                in_channels=16,
+                num_layers=1,
+                num_single_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                joint_attention_dim=2 * _WIDTH,
+                pooled_projection_dim=_WIDTH,
+                axes_dims_rope=(4, 4, 8),
+                guidance_embeds=True,
+            ),
+            scheduler=scheduler,
+        )
+    with_t5 = family == "sd3"
+    return diffusers.StableDiffusion3Pipeline(
+        vae=_vae(16, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=_clip(projection=True),
+        text_encoder_2=_clip(projection=True),
+        text_encoder_3=_t5() if with_t5 else None,
+        tokenizer=_clip_tokenizer(),
+        tokenizer_2=_clip_tokenizer(),
+        tokenizer_3=_t5_tokenizer() if with_t5 else None,
+        transformer=diffusers.SD3Transformer2DModel(
+            sample_size=8,
+            patch_size=2,
+            in_channels=16,
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            caption_projection_dim=32,
+            joint_attention_dim=2 * _WIDTH,
+            pooled_projection_dim=2 * _WIDTH,
+            pos_embed_max_size=16,
+        ),
+        scheduler=scheduler,
+    )
+
+
+_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def _vae(latent_channels: int, **options: bool) -> AutoencoderKL:
+    from diffusers import AutoencoderKL
+
+    levels = 4
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=(8, 8, 16, 16),
+        latent_channels=latent_channels,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=PIXELS,
+        scaling_factor=0.2,
+        shift_factor=0.0,
+        **options,
+    )
+
+
+def _unet(cross_attention_dim: int, **options: object) -> UNet2DConditionModel:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=PIXELS // 8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=cross_attention_dim,
+        attention_head_dim=4,
+        norm_num_groups=8,
+        **options,
+    )
+
+
+def _clip(projection: bool = False) -> CLIPTextModel | CLIPTextModelWithProjection:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    tokenizer = _clip_tokenizer()
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=_WIDTH,
+        projection_dim=_WIDTH,
+        intermediate_size=2 * _WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_factor=8.0,
+    )
+    return CLIPTextModelWithProjection(config) if projection else CLIPTextModel(config)
+
+
+def _clip_tokenizer() -> CLIPTokenizer:
+    """Byte-pair encoding over the 256 bytes, with merges that make each known word one token."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import CLIPTokenizer
+
+    letters = sorted(ByteLevel.alphabet())
+    pieces = [*letters, *(letter + "</w>" for letter in letters)]
+    merges: list[tuple[str, str]] = []
+    for word in _WORDS:
+        symbols = [*word[:-1], word[-1] + "</w>"]
+        while len(symbols) > 1:
+            merge = (symbols[0], symbols[1])
+            symbols[:2] = ["".join(merge)]
+            if merge not in merges:
+                merges.append(merge)
+                pieces.append(symbols[0])
+    vocab = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    for special in ("<|startoftext|>", "<|endoftext|>"):
+        vocab[special] = len(vocab)
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77)
+
+
+def _t5() -> T5EncoderModel:
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(_t5_tokenizer()),
+            d_model=2 * _WIDTH,
+            d_kv=16,
+            d_ff=2 * _WIDTH,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+        )
+    )
+
+
+def _t5_tokenizer() -> T5Tokenizer:
+    """Unigrams: every known word, and every printable character for the rest."""
+    from transformers import T5Tokenizer
+
+    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    vocab += [(f"▁{word}", -3.0) for word in _WORDS]
+    vocab += [(chr(code), -8.0) for code in range(33, 127)]
+    return T5Tokenizer(vocab=vocab, extra_ids=0, model_max_length=512)
+
+
+def add_safety_checker(folder: Path, threshold: float) -> None:
+    """Give a tiny ``sd15`` folder a safety checker that flags everything, or nothing.
+
+    Args:
+        folder: The pipeline's folder; changed.
+        threshold: Likeness, -1 to 1, over which an image is flagged: -2 flags all, 2 flags none.
+    """
+    from diffusers import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    checker = StableDiffusionSafetyChecker(
+        CLIPConfig(
+            vision_config=sizes | {"num_hidden_layers": 1, "image_size": 32, "patch_size": 16},
+            text_config=sizes | {"num_hidden_layers": 1},
+            projection_dim=16,
+        )
+    )
+    checker.concept_embeds_weights.data.fill_(threshold)
+    checker.special_care_embeds_weights.data.fill_(2.0)
+    StableDiffusionPipeline.from_pretrained(
+        folder,
+        safety_checker=checker,
+        feature_extractor=CLIPImageProcessor(
+            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+        ),
+        requires_safety_checker=True,
+    ).save_pretrained(folder)
