@@ -35,6 +35,7 @@ class Local(Provider):
     name = "bench"
 
     def capabilities(self) -> Capabilities:
+        """Everything is taken; only prompt and seed may differ in a batch."""
         return Capabilities(
             params={key: Param(native=key, minimum=0) for key in CELL_KEYS},
             max_images_per_call=16,
@@ -42,9 +43,11 @@ class Local(Provider):
         )
 
     def estimate(self, params: CellParams) -> Price:
+        """Some price."""
         return Price(0.04, 0.08, "price_book")
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
+        """Never called: a plan sends nothing."""
         raise NotImplementedError
 
 

@@ -182,7 +182,8 @@ class RunFolder:
 
 
 def _write_lines(path: Path, rows: Iterable[ImageRow | FailureRow]) -> None:
-    path.write_text("".join(to_json(flat(row), ascii_only=False) + "\n" for row in rows))
+    text = "".join(to_json(flat(row), ascii_only=False) + "\n" for row in rows)
+    path.write_bytes(text.encode("utf-8", "replace"))
 
 
 def comparison(root: Path, *, large: int = 512, prompts: Sequence[str] = PROMPTS) -> Path:
@@ -248,7 +249,7 @@ def single_wall(root: Path, count: int = 4) -> Path:
     for number in range(count):
         run.add_image(
             encode(picture(prompt, number, (64, 64))),
-            axes={},
+            axes={"prompt": prompt, "steps": 8},
             prompt=prompt,
             image_index=number,
             seed=7 + number,

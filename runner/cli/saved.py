@@ -15,6 +15,7 @@ from runner.providers.contract import Provider
 from runner.providers.registry import make_provider
 from runner.record.manifest import read_manifest
 from runner.record.paths import RunPaths
+from runner.settings.cell import digest
 from runner.settings.errors import RequestError, did_you_mean
 from runner.settings.load import read_settings
 from runner.settings.schema import Settings
@@ -89,6 +90,12 @@ def read_saved(paths: RunPaths, overrides: list[str]) -> Saved:
     settings = [read_settings(config, overrides) for config in configs]
     plan = Plan.from_json(json.loads(paths.plan.read_text(encoding="utf-8")), root=paths.root)
     providers = tuple(make_provider(one.variant()) for one in settings)
+    for variant, provider in zip(plan.variants, providers, strict=True):
+        if variant.identity != digest(provider.identity()):
+            raise RequestError(
+                f"{paths.root}: {variant.name} is no longer what the plan was made for (another "
+                "model, revision or native option under the same name); start a new run"
+            )
     return Saved(paths, plan, providers, settings[0], tuple(configs))
 
 

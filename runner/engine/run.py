@@ -123,6 +123,7 @@ class _Run:
 
     def __init__(self, job: Job, store: RunStore, state: RunState) -> None:
         self.job = job
+        self.plan = job.plan
         self.state = state
         self.same_plan = state.same_plan(job.plan.hash)
         self.planned = job.plan.count()
@@ -148,6 +149,8 @@ class _Run:
         job = self.job
         self._save_plan()
         write_manifest(job.paths, self.manifest)
+        # From here on the copies are read: an input edited during the run changes nothing.
+        self.plan = self.shared.plan = job.plan.moved(job.paths.root)
         await self._adopt()
         job.progress.start(self.planned, self._done_of_plan(self.state))
         with self.stop:
@@ -204,12 +207,12 @@ class _Run:
     def _outcome(self, index: int) -> CellOutcome | None:
         if self.same_plan:
             return self.state.outcome(index)
-        return self.state.outcome_of(self.job.plan[index].cell_id)
+        return self.state.outcome_of(self.plan[index].cell_id)
 
     def _tried(self, index: int) -> int:
         if self.same_plan:
             return self.state.attempts(index)
-        return self.state.attempts_of(self.job.plan[index].cell_id)
+        return self.state.attempts_of(self.plan[index].cell_id)
 
     def _todo(self, index: int) -> bool:
         outcome = self._outcome(index)
@@ -218,16 +221,16 @@ class _Run:
     def _done_of_plan(self, state: RunState) -> int:
         if self.same_plan:
             return state.counts["done"]
-        cells = self.job.plan.cells()
+        cells = self.plan.cells()
         return sum(state.outcome_of(cell.cell_id) == "done" for cell in cells)
 
     def _lanes(self) -> list[list[VariantRun]]:
         lanes: dict[str, list[VariantRun]] = {}
         limiters: dict[str, Limiter] = {}
-        for variant, provider in zip(self.job.plan.variants, self.job.providers, strict=True):
+        for variant, provider in zip(self.plan.variants, self.job.providers, strict=True):
             key = provider.quota_key()
             limiter = limiters.setdefault(key, Limiter(self.job.limits.requests_per_minute))
-            calls = self.job.plan.variant_calls(variant.index, provider, self._todo)
+            calls = self.plan.variant_calls(variant.index, provider, self._todo)
             run = VariantRun(self.shared, variant, provider, limiter, calls)
             lanes.setdefault(key, []).append(run)
         return list(lanes.values())
@@ -243,8 +246,8 @@ class _Run:
             calls[call.sent.call_id] = call.sent
         for call_id, images in found.items():
             sent = calls[call_id]
-            cells = tuple(self.job.plan[index] for index, _ in sent.cells)
-            variant = self.job.plan.variants[cells[0].variant]
+            cells = tuple(self.plan[index] for index, _ in sent.cells)
+            variant = self.plan.variants[cells[0].variant]
             provider = self.job.providers[variant.index]
             record = adopt(sent, cells, images, variant, provider.capabilities())
             await self.shared.store.commit(record, {})

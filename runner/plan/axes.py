@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.plan.grammar import AxisValues
@@ -22,6 +22,9 @@ from runner.settings.errors import RequestError, did_you_mean, listed
 
 Rule = Mapping[str, tuple[Scalar, ...]]
 """One ``sweep.exclude``: a point is left out if for every key its value is one of these."""
+
+CHOICES: frozenset[str] = frozenset({"provider", "model", "pipeline", "device"})
+"""Keys of rules that every variant can be told by, also where it is the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +256,7 @@ class Space:
 def read_rules(
     data: Sequence[Mapping[str, object]],
     dims: Sequence[Dimension],
-    labels: Sequence[str],
+    labels: Collection[str],
 ) -> tuple[Rule, ...]:
     """Read ``sweep.exclude``: keys are axes, cell-level keys, columns, or labels of variants.
 

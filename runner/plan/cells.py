@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from json.encoder import encode_basestring_ascii
+from typing import Any
 
-from runner.plan.compose import SLOT, Axes, Composer, params_of
+from runner.plan.compose import SLOT, Axes, Composer
 from runner.plan.files import InputFiles
 from runner.settings.cell import CELL_KEYS, FILE_KEYS, Cell, CellParams, Scalar
 
@@ -26,7 +27,7 @@ class CellMaker:
     def __init__(self, composer: Composer, files: InputFiles) -> None:
         self._composer = composer
         self._files = files
-        self._pieces, self._end = self._lay_out()
+        self._fixed, self._pieces, self._end = self._lay_out()
         self._last: tuple[int, CellParams, Axes, str] | None = None
 
     def cell(self, index: int, point: int, image_index: int) -> Cell:
@@ -46,16 +47,18 @@ class CellMaker:
     def _point(self, point: int) -> tuple[CellParams, Axes, str]:
         values, axes = self._composer.values(point)
         named = self._name_files(values)
+        asked = self._fixed.copy()
         text = ['"params":{']
-        for piece, slot, name in self._pieces:
-            value = named[slot]
+        for piece, key, slot, name in self._pieces:
             text.append(piece)
-            if value is not None:
+            if (value := named[slot]) is not None:
                 text.append(f"{name}{_encoded(value)},")
+                asked[key] = values[slot]
         text.append(self._end)
         # The prompt is always there, so a comma is always there to be taken away.
         whole = "".join(text).removesuffix(",")
-        return params_of(values), axes, f'{whole}}},"variant":"{self._composer.variant.identity}"}}'
+        identity = self._composer.variant.identity
+        return CellParams(**asked), axes, f'{whole}}},"variant":"{identity}"}}'
 
     def _name_files(self, values: list[Scalar]) -> list[Scalar]:
         """Values for the id, with hashes of files; in ``values`` go the paths to read."""
@@ -69,21 +72,28 @@ class CellMaker:
                 values[slot] = self._files.readable(path)
         return named
 
-    def _lay_out(self) -> tuple[list[tuple[str, int, str]], str]:
-        """Pieces of the canonical text: what comes before each varying key, and the end."""
+    def _lay_out(self) -> tuple[dict[str, Any], list[tuple[str, str, int, str]], str]:
+        """What is the same at all points, and the canonical text around what is not.
+
+        Returns:
+            Parameters; for each varying key the text before it, the key, its slot and its name
+            in the text; the end of the text.
+        """
         constants = self._composer.constants()
-        values = self._name_files([constants.get(key) for key in CELL_KEYS])
-        pieces: list[tuple[str, int, str]] = []
-        fixed = ""
+        values = [constants.get(key) for key in CELL_KEYS]
+        named = self._name_files(values)
+        fixed: dict[str, Any] = {}
+        pieces: list[tuple[str, str, int, str]] = []
+        text = ""
         for key in sorted(CELL_KEYS):
-            name = f'"{key}":'
-            value = values[SLOT[key]]
+            slot, name = SLOT[key], f'"{key}":'
             if key not in constants:
-                pieces.append((fixed, SLOT[key], name))
-                fixed = ""
-            elif value is not None:
-                fixed += f"{name}{_encoded(value)},"
-        return pieces, fixed
+                pieces.append((text, key, slot, name))
+                text = ""
+            elif (value := named[slot]) is not None:
+                text += f"{name}{_encoded(value)},"
+                fixed[key] = values[slot]
+        return fixed, pieces, text
 
 
 def _encoded(value: bool | int | float | str) -> str:

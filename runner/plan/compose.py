@@ -40,8 +40,8 @@ class Composer:
 
     What sets a key, the strongest first: an explicit point or an axis; a template of the config;
     a column of the prompt file (unless it is blank there); the config; the model's preset.
-    ``None`` on an axis means "not set", so that the preset applies. A style is put
-    around the prompt last.
+    ``None`` on an axis means "not set", so that the preset applies. A style is put around the
+    prompt last.
 
     Args:
         variant: The variant.
@@ -49,7 +49,7 @@ class Composer:
         space: The plan's points.
 
     Raises:
-        RequestError: A template, a default or the prompt file does not fit; all problems.
+        RequestError: A template, a preset or the prompt file does not fit; all problems.
     """
 
     def __init__(self, variant: Variant, spec: PlanSpec, space: Space) -> None:
@@ -186,8 +186,8 @@ class Composer:
 
     def needs_seed(self) -> bool:
         """Whether some point has no seed of its own."""
-        default = any(slot == _SEED for slot, _ in self._preset)
-        if not self.variant.takes_seed or default:
+        preset = any(slot == _SEED for slot, _ in self._preset)
+        if not self.variant.takes_seed or preset:
             return False
         fixed = self._base[_SEED] is not None
         cells = not fixed and any("seed" not in cell for cell in self._space.cells)
@@ -209,9 +209,9 @@ class Composer:
             None if negative is None else str(negative),
         )
         values[_STYLE] = style.native
-        for slot, default in self._preset:
+        for slot, preset in self._preset:
             if values[slot] is None:
-                values[slot] = default
+                values[slot] = preset
         if values[_SEED] is None:
             values[_SEED] = self._seed
         for slot in self._dropped:

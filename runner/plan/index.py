@@ -141,9 +141,15 @@ def _turn(start: int, wheels: Sequence[tuple[int, int]]) -> Iterator[range]:
 
 
 def _asked(variant: Variant) -> dict[str, Scalar]:
+    """What rules compare with where a variant decides: its choices and what its config sets."""
+    settings = variant.settings
     return {
-        **variant.settings.model.preset,
-        "style": variant.style.name,
+        "provider": settings.provider.name,
+        "model": settings.model.name,
+        "pipeline": settings.pipeline.name,
+        "device": settings.device.name,
+        **settings.model.preset,
+        "style": variant.style.name or variant.style.native,
         **variant.values,
         **variant.label,
     }

@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from runner.plan.axes import Space, dimensions, read_rules
+from runner.plan.axes import CHOICES, Space, dimensions, read_rules
 from runner.plan.calls import Grouping
 from runner.plan.cells import CellMaker
 from runner.plan.check import Checked, check
@@ -272,8 +272,9 @@ class _Problems(list[str]):
 
 def _space(spec: PlanSpec) -> Space:
     dims = dimensions(spec.axes, spec.zip, spec.prompts)
-    labels = sorted({name for variant in spec.variants for name in variant.label})
-    return Space(dims, tuple(spec.cells), read_rules(spec.exclude, dims, labels))
+    labels = {name for variant in spec.variants for name in variant.label}
+    rules = read_rules(spec.exclude, dims, frozenset(labels) | CHOICES)
+    return Space(dims, tuple(spec.cells), rules)
 
 
 def _read_cell(number: int, cell: Mapping[str, Scalar]) -> Mapping[str, Scalar]:

@@ -75,7 +75,8 @@ class PlanSpec:
         axes: Cell-level key to values, in declared order; see
             :func:`runner.plan.grammar.axes_from`.
         zip: Groups of axes that advance together.
-        exclude: Points to leave out; keys are axes, cell-level keys, columns or labels.
+        exclude: Points to leave out; keys are axes, cell-level keys, columns, labels, or provider,
+            model, pipeline and device.
         cells: Explicit points, after the product of the axes; alone if there are no axes.
         prompts: A prompt file; it is the axis ``prompt`` and sets the keys of its columns.
         styles: Prompt styles by name, for an axis ``style``; other names are the provider's.

@@ -89,7 +89,7 @@ def coerce_many(key: str, values: Sequence[object], where: str) -> list[Scalar]:
     except ValidationError as error:
         first = error.errors()[0]
         place = int(first["loc"][0])
-        reason = first["msg"].removeprefix("Input ").lower()
+        reason = first["msg"].replace("Input ", "it ", 1)
         if kind_of(key) is str and type(values[place]) in (int, float):
             reason = "it takes a text; put the number in quotes"
         raise BadValueError(place, key, values[place], where, reason) from None

@@ -18,7 +18,7 @@ from runner.settings.schema import Section
 
 _PIXELS = re.compile(r"(\d{1,5})\s*[x×*]\s*(\d{1,5})\Z", re.IGNORECASE)
 _RATIO = re.compile(r"(\d{1,3}):(\d{1,3})\Z")
-_LEVEL = re.compile(r"(\d+(?:\.\d+)?)(k?)\Z", re.IGNORECASE)
+_LEVEL = re.compile(r"(\d{1,4}(?:\.\d{1,2})?)(k?)\Z", re.IGNORECASE)
 _WORD = re.compile(r"[a-z][a-z0-9_ -]*\Z", re.IGNORECASE)
 _ONE_MEGAPIXEL = 1024 * 1024
 _NEAR = 0.02
@@ -98,7 +98,7 @@ def _positive(
 
 
 def _level(level: str, at: str, text: str) -> str | None:
-    if at and not _LEVEL.match(level):
+    if at and not _area(level):
         raise _unreadable(text)
     return level.upper() or None
 

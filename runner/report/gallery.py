@@ -70,6 +70,7 @@ class Header:
         cost_note: What that figure rests on.
         command: What makes it again.
         providers: One line for each variant.
+        warnings: What a person should know of the whole run.
         fixed: Axes that hold one value all through the run, and that value.
     """
 
@@ -83,6 +84,7 @@ class Header:
     cost_note: str
     command: str
     providers: tuple[ProviderTotals, ...]
+    warnings: tuple[str, ...]
     fixed: tuple[tuple[str, str], ...]
 
 
@@ -289,7 +291,9 @@ def _header(
         bases.update(tally.bases)
     done = outcomes["done"]
     counts = [(done, "image" if done == 1 else "images")]
-    counts += [(outcomes[word], word) for word in ("refused", "failed", "unknown") if outcomes[word]]
+    counts += [
+        (outcomes[word], word) for word in ("refused", "failed", "unknown") if outcomes[word]
+    ]
     began, ended = parse_moment(manifest.started_at), parse_moment(manifest.ended_at or "")
     # The manifest's sum also holds what tries without an image have cost.
     cost, note = _cost(manifest.cost_usd or 0.0, bases)
@@ -307,6 +311,7 @@ def _header(
         cost_note=note,
         command=shlex.join(["python", "-m", "runner", *manifest.command]),
         providers=tuple(tally.totals(names[number]) for number, tally in sorted(tallies.items())),
+        warnings=manifest.warnings,
         fixed=fixed,
     )
 

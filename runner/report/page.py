@@ -75,6 +75,9 @@ def render_page(gallery: Gallery, thumbs: Thumbs, links: tuple[str, ...] = ()) -
     page = environment.get_template("page.html.j2").render(
         header=gallery.header,
         prompt=_only_prompt(gallery),
+        fixed=" · ".join(
+            f"{key} {value}" for key, value in gallery.header.fixed if key != "prompt"
+        ),
         style=Markup(style),
         script=Markup(script),
         style_hash=_csp_hash(style),

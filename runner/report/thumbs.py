@@ -28,7 +28,9 @@ SIDE = 384
 _LIGHT_BYTES = 150_000
 _QUALITY = 80
 _WEBP_EFFORT = 2
-_WORKERS = min(4, os.cpu_count() or 1)
+WORKERS = min(4, os.cpu_count() or 1)
+"""Threads that decode: Pillow gives the interpreter free meanwhile."""
+
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
 _SVG = "image/svg+xml"
 _BROWSERS_SHOW = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "image/avif"})
@@ -82,7 +84,7 @@ def make_thumbs(root: Path, gallery: Gallery) -> Thumbs:
     if wanted:
         folder.mkdir(exist_ok=True)
     sources = [paths.image(gallery.text("file_name", first)) for first, *_ in wanted.values()]
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="thumbs") as pool:
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="thumbs") as pool:
         targets = [folder / name for name in wanted]
         for entries, reason in zip(wanted.values(), pool.map(_make, sources, targets), strict=True):
             if reason:

@@ -20,7 +20,11 @@ def test_every_file_composes_and_begins_with_its_command(file: Path) -> None:
     text = (conf_dir() / file).read_text()
     header = [line for line in text.splitlines()[:2] if line.startswith("# python -m runner")]
     assert header, f"{file} does not begin with the command that uses it"
-    override = [] if file.name == "config.yaml" else [f"{file.parts[0]}={Path(*file.parts[1:]).with_suffix('')}"]
+    override = (
+        []
+        if file.name == "config.yaml"
+        else [f"{file.parts[0]}={Path(*file.parts[1:]).with_suffix('')}"]
+    )
     assert not override or override[0] in header[0], f"{header[0]} does not choose {override[0]}"
     hydra = make_hydra(parse_flags([]))
     expanded = expand(hydra.config_loader, "config", override, multirun=False)
@@ -30,7 +34,11 @@ def test_every_file_composes_and_begins_with_its_command(file: Path) -> None:
 
 def test_every_group_has_its_files() -> None:
     loader = make_hydra(parse_flags([])).config_loader
-    listed = {(path.parts[0], str(Path(*path.parts[1:]).with_suffix(""))) for path in FILES[1:] if len(path.parts) > 1}
+    listed = {
+        (path.parts[0], str(Path(*path.parts[1:]).with_suffix("")))
+        for path in FILES[1:]
+        if len(path.parts) > 1
+    }
     assert {("model", "builtin/shapes"), ("provider", "fake")} <= listed
     for group, name in listed:
         assert name in group_options(loader, group)

@@ -33,7 +33,7 @@ def test_a_run_leaves_pictures_rows_a_manifest_and_a_page(run_cli: RunCli, tmp_p
     assert manifest(run)["counts"]["done"] == 3
     for name in ("plan.json", "index.html", "contact_sheet.png", ".hydra/config.yaml"):
         assert (run / name).is_file(), name
-    assert list(made[0])[0] == "file_name"
+    assert next(iter(made[0])) == "file_name"
 
 
 def test_a_sweep_is_one_plan_one_folder_one_page(run_cli: RunCli, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_plan_shows_a_table_and_sends_nothing(run_cli: RunCli, tmp_path: Path) -
 
 
 def test_a_prompt_file_streams_in(run_cli: RunCli, tmp_path: Path) -> None:
-    (tmp_path / "animals.csv").write_text("animal,seed\nfox,1\n\"cat, small\",2\n")
+    (tmp_path / "animals.csv").write_text('animal,seed\nfox,1\n"cat, small",2\n')
     done = run_cli(*FAKE, "prompts=animals.csv", "prompt=a photo of a {animal}")
     assert done.code == 0, done.text
     run = only_run(tmp_path)

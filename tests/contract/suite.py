@@ -35,6 +35,7 @@ from runner.images import BadImage, inspect
 from runner.providers.contract import Missing
 from runner.providers.registry import make_provider
 from runner.settings.cell import CELL_KEYS, FILE_KEYS, CellParams, CostBasis
+from runner.settings.confdir import conf_dir
 from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import VariantSettings
 from tests.contract.support import (
@@ -66,6 +67,8 @@ class ProviderContract:
     """Further overrides of every composed config."""
     families: ClassVar[tuple[str, ...]] = ()
     """Folders of ``conf/model/`` whose files belong to this provider."""
+    config_dir: ClassVar[str | None] = None
+    """A third party's own config tree."""
     retired: ClassVar[str | None] = None
     """A model file whose model the server no longer has."""
     count_field: ClassVar[str | None] = "n"
@@ -117,7 +120,8 @@ class ProviderContract:
 
     def settings(self, server: Loopback | None, *overrides: str) -> VariantSettings:
         """The provider's own config, pointed at the server."""
-        settings = variant(f"provider={self.provider}", *self.overrides, *overrides)
+        chosen = (f"provider={self.provider}", *self.overrides, *overrides)
+        settings = variant(*chosen, config_dir=self.config_dir)
         return at_address(settings, server.base_url) if server else settings
 
     def ask(self, server: Loopback, *situations: Situation, n: int = 1, **params: Any) -> Asked:
@@ -401,7 +405,8 @@ class ProviderContract:
         self, server: Loopback, folder: Path, *overrides: str
     ) -> subprocess.CompletedProcess[str]:
         """``python -m runner`` in a child process, with the key in every variable."""
-        command = [f"provider={self.provider}", f"provider.base_url={server.base_url}"]
+        command = ["--config-dir", str(Path(self.config_dir).resolve())] if self.config_dir else []
+        command += [f"provider={self.provider}", f"provider.base_url={server.base_url}"]
         command += [*self.overrides, "prompt=a red lighthouse", f"hydra.run.dir={folder}"]
         return subprocess.run(
             [sys.executable, "-m", "runner", *command, *overrides],
@@ -477,7 +482,7 @@ class ProviderContract:
 
     def test_every_model_file(self) -> None:
         for family in self.families:
-            for path in sorted(Path("conf/model", family).glob("*.yaml")):
+            for path in sorted(Path(self.config_dir or conf_dir(), "model", family).glob("*.yaml")):
                 settings = self.settings(None, *self._any_address(), f"model={family}/{path.stem}")
                 provider = make_provider(settings)
                 price = provider.estimate(self.params())

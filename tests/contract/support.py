@@ -23,16 +23,22 @@ from runner.settings.schema import VariantSettings
 
 
 @functools.cache
-def _loader() -> ConfigLoader:
+def _loader(config_dir: str | None) -> ConfigLoader:
     register(lambda *_: None)
-    return make_hydra(parse_flags([])).config_loader
+    flags = parse_flags([] if config_dir is None else ["--config-dir", config_dir])
+    return make_hydra(flags).config_loader
 
 
 @functools.cache
-def variant(*overrides: str) -> VariantSettings:
-    """The settings of one variant, composed from ``conf/`` as the command line does."""
-    config = task_config(compose(_loader(), CONFIG_NAME, ["prompt=unused", *overrides]))
-    return read_settings(config).variant()
+def variant(*overrides: str, config_dir: str | None = None) -> VariantSettings:
+    """The settings of one variant, composed from ``conf/`` as the command line does.
+
+    Args:
+        overrides: As on the command line.
+        config_dir: A config tree of one's own before it.
+    """
+    config = compose(_loader(config_dir), CONFIG_NAME, ["prompt=unused", *overrides])
+    return read_settings(task_config(config)).variant()
 
 
 def at_address(settings: VariantSettings, base_url: str) -> VariantSettings:

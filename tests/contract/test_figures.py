@@ -51,7 +51,21 @@ class TestSizes:
 
     @pytest.mark.parametrize(
         "text",
-        ["", "x", "0x5", "5x0", "16:0", "1024x", "-1x5", "16:9@", "16:9@big", "1e3x5", "9" * 9],
+        [
+            "",
+            "x",
+            "0x5",
+            "5x0",
+            "16:0",
+            "1024x",
+            "-1x5",
+            "16:9@",
+            "16:9@0K",
+            "0",
+            "16:9@big",
+            "1e3x5",
+            "9" * 9,
+        ],
     )
     def test_nonsense(self, text: str) -> None:
         if text == "x":

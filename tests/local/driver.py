@@ -20,7 +20,7 @@ from runner.settings.schema import (
     VariantSettings,
 )
 
-STEPS = 3
+STEPS = 2
 
 
 def make_provider(

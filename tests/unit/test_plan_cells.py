@@ -255,6 +255,18 @@ def test_exclude_by_column_label_and_config(tmp_path: Path) -> None:
     assert made({"seed": 2, "prompt": ["a", "b"]}, {"model": "m"}) == [(1, "c")]
 
 
+def test_a_rule_about_a_choice_holds_for_a_single_variant_too() -> None:
+    for rule in (
+        {"provider": "stub", "seed": 2},
+        {"model": "one", "pipeline": "text2img", "seed": 2},
+    ):
+        plan = plan_of(axes={"seed": [1, 2]}, exclude=[rule])
+        assert [cell.params.seed for cell in plan] == [1]
+    other = plan_of(axes={"seed": [1, 2]}, exclude=[{"provider": "other", "seed": 2}])
+    assert other.count() == 2
+    assert len(other.warnings) == 1
+
+
 def test_a_rule_that_leaves_nothing_out_is_told() -> None:
     plan = plan_of(
         axes={"seed": "range(0,3)"},

@@ -198,7 +198,7 @@ def test_many_missing_files_are_counted(tmp_path: Path) -> None:
 
 
 def test_only_files_and_https_are_read() -> None:
-    with pytest.raises(RequestError, match="http://x/a.png: give a file or an https address"):
+    with pytest.raises(RequestError, match="give a file or an https address"):
         plan_of(config={"pipeline": {"image": "http://x/a.png"}})
 
 

@@ -118,6 +118,17 @@ def test_a_call_without_an_answer_is_unknown_at_its_worst_price(tmp_path: Path) 
     assert live.unanswered == {}
 
 
+def test_facts_belong_to_the_try_that_noted_them(tmp_path: Path) -> None:
+    note = NoteRecord(call_id=call_id(1), at=NOW, fact={"job": "old"})
+    paths = journal_of(tmp_path, [sent(1), note, failed(1, final=False), sent(1)])
+    assert load_state(paths).unanswered[call_id(1)].facts == ()
+
+
+def test_tries_are_counted_up_to_a_bound(tmp_path: Path) -> None:
+    paths = journal_of(tmp_path, [sent(1, *[1] * 65_540)])
+    assert load_state(paths).attempts(1) == 65_535
+
+
 def test_an_unanswered_call_does_not_undo_what_was_done(tmp_path: Path) -> None:
     state = load_state(journal_of(tmp_path, [done(1)], [sent(1)]))
     assert state.outcome(1) == "done"
@@ -171,25 +182,27 @@ def test_with_another_plan_cells_are_found_by_id(tmp_path: Path) -> None:
 def test_two_cells_in_one_place_never_share_an_outcome(tmp_path: Path) -> None:
     # Not even if the file does not say that its plan is another one.
     foreign = replace(failed(1), failures=(failure_row(1, cell_id=cell_id(77)),))
-    state = load_state(journal_of(tmp_path, [done(1), foreign]))
+    state = load_state(journal_of(tmp_path, [done(1), foreign, failed(1)]))
     assert state.outcome_of(cell_id(1)) == "done"
     assert state.outcome_of(cell_id(77)) == "failed"
-    assert len(state) == 2
+    assert (len(state), state.attempts_of(cell_id(1))) == (2, 2)
 
 
 def test_garbage_anywhere_is_skipped_counted_and_told(tmp_path: Path) -> None:
-    paths = journal_of(tmp_path, [done(index) for index in range(6)])
+    paths = journal_of(tmp_path, [done(index) for index in range(7)])
     file = paths.journal_files()[0]
     lines = file.read_bytes().splitlines(keepends=True)
     lines[2] = lines[2].replace(b"fox", b"cat")
+    lines[-1] = b"[" + lines[-1][1:]
     lines.insert(4, b"\0" * 500 + b"\n")
     lines.insert(5, b"\n")
     lines.insert(6, b"not json\n")
     file.write_bytes(b"".join(lines))
     state = load_state(paths)
-    assert [state.outcome(index) for index in range(6)] == ["done", None, *["done"] * 4]
+    expected = ["done", None, *["done"] * 4, None]
+    assert [state.outcome(index) for index in range(7)] == expected
     assert len(state.damaged) == 1
-    assert "4 damaged line(s), the first at byte" in state.damaged[0]
+    assert "5 damaged line(s), the first at byte" in state.damaged[0]
 
 
 def test_a_damaged_first_line_counts_as_another_plan(tmp_path: Path) -> None:

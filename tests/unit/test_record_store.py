@@ -167,16 +167,24 @@ def test_a_closed_store_takes_nothing_more(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_cancelled_caller_loses_nothing(tmp_path: Path) -> None:
+def test_a_cancelled_caller_loses_nothing_and_keeps_nobody_waiting(tmp_path: Path) -> None:
     async def work(store: RunStore) -> None:
-        task = asyncio.create_task(store.commit(done(1), files_of(done(1))))
+        loop_errors: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, error: loop_errors.append(error))
+        tasks = [
+            asyncio.create_task(store.commit(record, files_of(record)))
+            for record in (done(index) if index % 2 else failed(index) for index in range(40))
+        ]
         await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await store.commit(done(2), files_of(done(2)))
+        for task in tasks[::3]:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        cancelled = [number for number, end in enumerate(ended) if end is not None]
+        assert cancelled == list(range(0, 40, 3))
+        assert loop_errors == []
 
-    assert load_state(with_store(tmp_path, work)).counts["done"] == 2
+    counts = load_state(with_store(tmp_path, work)).counts
+    assert (counts["done"], counts["failed"]) == (20, 20)
 
 
 class FullDisk:

@@ -108,7 +108,7 @@ def _component(name: str, path: str | None, dtype: object) -> object:
     where = Path(path).expanduser()
     try:
         return AutoModel.from_pretrained(
-            where if where.is_dir() else path, use_safetensors=True, dtype=dtype
+            str(where) if where.is_dir() else path, use_safetensors=True, dtype=dtype
         )
     except (OSError, ValueError) as error:
         raise RequestError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -50,33 +51,21 @@ class Signature:
 @cache
 def read_signature(class_name: str) -> Signature | None:
     """Read a pipeline class of the installed diffusers; ``None`` if it has no such class."""
-    found = _find_class(class_name)
-    if found is None:
+    definition = _find_class(class_name)
+    if definition is None:
         return None
-    module, definition = found
-    lineage = [definition, *_bases(module, definition)]
-    methods = [
-        node
-        for owner in lineage
-        for node in owner.body
-        if isinstance(node, ast.FunctionDef) and node.name == "__call__"
-    ]
+    methods = {node.name: node for node in definition.body if isinstance(node, ast.FunctionDef)}
+    call = methods.get("__call__")
     return Signature(
         class_name,
-        _parameters(methods[0].args) if methods else {},
-        tuple(rule for owner in lineage for rule in _size_rules(owner)),
+        {} if call is None else _parameters(call.args),
+        tuple(rule for method in methods.values() for rule in _size_rules(method)),
     )
 
 
-@cache
-def pipeline_names() -> tuple[str, ...]:
+def pipeline_names() -> list[str]:
     """Names of all pipeline classes of the installed diffusers."""
-    names = []
-    for path in _pipeline_files():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith("class ") and "Pipeline(" in line:
-                names.append(line[6:].partition("(")[0])
-    return tuple(names)
+    return [name for name in _class_files() if name.endswith("Pipeline")]
 
 
 @cache
@@ -121,31 +110,24 @@ def _root() -> Path:
     return Path(spec.origin).parent / "pipelines"
 
 
-def _pipeline_files() -> Iterator[Path]:
-    return _root().glob("**/pipeline*.py")
-
-
 @cache
-def _find_class(class_name: str) -> tuple[ast.Module, ast.ClassDef] | None:
-    head = f"\nclass {class_name}("
-    for path in _pipeline_files():
-        text = path.read_text(encoding="utf-8")
-        if head in text:
-            module = ast.parse(text)
-            for node in module.body:
-                if isinstance(node, ast.ClassDef) and node.name == class_name:
-                    return module, node
-    return None
+def _class_files() -> dict[str, Path]:
+    """Class to the file that defines it, for every class of every pipeline."""
+    return {
+        name.decode("ascii"): path
+        for path in _root().glob("**/pipeline*.py")
+        for name in re.findall(rb"\nclass (\w+)\(", path.read_bytes())
+    }
 
 
-def _bases(module: ast.Module, definition: ast.ClassDef) -> Iterator[ast.ClassDef]:
-    """Base classes that are pipelines too, nearest first."""
-    for base in definition.bases:
-        if isinstance(base, ast.Name) and base.id.endswith("Pipeline"):
-            found = _find_class(base.id) if base.id != "DiffusionPipeline" else None
-            if found is not None:
-                yield found[1]
-                yield from _bases(*found)
+def _find_class(class_name: str) -> ast.ClassDef | None:
+    path = _class_files().get(class_name)
+    if path is None:
+        return None
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    return next(
+        node for node in module.body if isinstance(node, ast.ClassDef) and node.name == class_name
+    )
 
 
 def _parameters(arguments: ast.arguments) -> dict[str, Json]:
@@ -168,25 +150,22 @@ def _literal(node: ast.expr | None) -> Json:
     return value if isinstance(value, bool | int | float | str) else None
 
 
-def _size_rules(owner: ast.ClassDef) -> Iterator[ast.expr]:
-    """``x`` of every ``height % x``; a name that is assigned once is followed."""
-    for method in owner.body:
-        if not isinstance(method, ast.FunctionDef):
-            continue
-        assigned = {
-            node.targets[0].id: node.value
-            for node in ast.walk(method)
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-        }
-        for node in ast.walk(method):
-            if (
-                isinstance(node, ast.BinOp)
-                and isinstance(node.op, ast.Mod)
-                and isinstance(node.left, ast.Name)
-                and node.left.id == "height"
-            ):
-                rule = node.right
-                yield assigned.get(rule.id, rule) if isinstance(rule, ast.Name) else rule
+def _size_rules(method: ast.FunctionDef) -> Iterator[ast.expr]:
+    """``x`` of every ``height % x``; a name that is assigned in the method is followed."""
+    assigned = {
+        node.targets[0].id: node.value
+        for node in ast.walk(method)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    for node in ast.walk(method):
+        if (
+            isinstance(node, ast.BinOp)
+            and isinstance(node.op, ast.Mod)
+            and isinstance(node.left, ast.Name)
+            and node.left.id == "height"
+        ):
+            rule = node.right
+            yield assigned.get(rule.id, rule) if isinstance(rule, ast.Name) else rule
 
 
 def _dimensions(configs: Mapping[str, Mapping[str, Json]]) -> dict[str, int]:

@@ -130,7 +130,7 @@ def _single_file(model: ModelSettings, path: Path) -> Source:
 
 def _require_index(name: str, folder: Path, key: str = "model.name") -> None:
     if not (folder / "model_index.json").is_file():
-        inside = sorted(entry.name for entry in folder.glob("*/model_index.json"))
+        inside = sorted(entry.parent.name for entry in folder.glob("*/model_index.json"))
         raise RequestError(
             f"{key}={name!r}: the folder holds no model_index.json, so it is no diffusers pipeline"
             + (f"; one is in {inside[0]!r}" if inside else "")

@@ -2,7 +2,14 @@
 
 from runner.providers.net.faults import FaultRules, bad_response, one_line
 from runner.providers.net.http import Http, bearer
-from runner.providers.net.inputs import InputImage, Inputs, alpha_mask, inverted_mask
+from runner.providers.net.inputs import (
+    InputImage,
+    Inputs,
+    alpha_mask,
+    grey_mask,
+    inverted_mask,
+)
+from runner.providers.net.native import given, native_fields
 from runner.providers.net.payload import encode_data_url
 from runner.providers.net.wire import Part, Reply, json_object, require
 
@@ -17,8 +24,11 @@ __all__ = [
     "bad_response",
     "bearer",
     "encode_data_url",
+    "given",
+    "grey_mask",
     "inverted_mask",
     "json_object",
+    "native_fields",
     "one_line",
     "require",
 ]

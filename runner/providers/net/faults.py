@@ -117,7 +117,8 @@ def _words(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return "; ".join(_words(item) for item in value)
     if isinstance(value, Mapping):
-        where = ".".join(str(part) for part in value.get("loc", ()))
+        place = value.get("loc")
+        where = ".".join(map(str, place)) if isinstance(place, (list, tuple)) else ""
         said = str(value.get("msg") or value.get("message") or "")
         return f"{where}: {said}" if where else said
     return "" if value is None else str(value)

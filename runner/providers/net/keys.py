@@ -39,7 +39,8 @@ class Keys:
 
     Args:
         settings: The variant; ``provider.api_key_env`` replaces the vendor's variables.
-        variables: The vendor's documented variable and its well-known aliases, best first.
+        variables: The vendor's documented variable and its well-known aliases, best first; none
+            where the API has no keys.
         required: Whether a call without a key makes no sense.
 
     Raises:
@@ -74,7 +75,7 @@ class Keys:
                         "that no key has; set it again"
                     )
                 return Secret(value)
-        if not self._required:
+        if not self._required or not self.variables:
             return None
         first, *others = self.variables
         also = f" (or {', '.join(others)})" if others else ""

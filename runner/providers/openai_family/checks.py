@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from runner.providers.net import given
 from runner.providers.openai_family.options import (
     EDIT_ONLY,
     GENERATE_ONLY,
@@ -20,8 +21,7 @@ def option_problems(
     model: str, pipeline: PipelineKind, options: OpenAIOptions, traits: OpenAITraits
 ) -> Iterator[str]:
     """What is wrong with the options, whatever the cell."""
-    given = options.given()
-    for name in given:
+    for name in given(options):
         key = f"provider.options.{name}"
         if name not in traits.options:
             yield f"{key}: model {model} does not take it; it takes {listed(traits.options)}"
@@ -62,22 +62,22 @@ def cell_problems(
             f"prompt: {len(params.prompt):,} characters; model {model} takes {traits.max_prompt:,}"
         )
     file_format = params.output_format or "png"
-    given = options.given()
+    chosen = given(options)
     if params.background == "transparent" and file_format not in {"png", "webp"}:
         yield (
             f"background=transparent: output_format={file_format} cannot hold it; use png or webp"
         )
-    if "output_compression" in given and file_format not in {"jpeg", "webp"}:
+    if "output_compression" in chosen and file_format not in {"jpeg", "webp"}:
         yield (
             f"provider.options.output_compression: output_format={file_format} has none; "
             "use jpeg or webp"
         )
-    if "partial_images" in given and file_format in {"gif", "svg"}:
+    if "partial_images" in chosen and file_format in {"gif", "svg"}:
         yield f"provider.options.partial_images: output_format={file_format} is not streamed"
     if file_format == "gif" and pipeline == "inpaint":
         yield "output_format=gif: it is not made with a mask; use pipeline=img2img"
-    for name in GIF_ONLY & given.keys():
+    for name in GIF_ONLY & chosen.keys():
         if file_format != "gif":
             yield f"provider.options.{name}: it is for output_format=gif"
-    if "svg" in given and file_format != "svg":
+    if "svg" in chosen and file_format != "svg":
         yield "provider.options.svg: it is for output_format=svg"

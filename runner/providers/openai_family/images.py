@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from runner.providers.contract import (
     Param,
     Price,
 )
-from runner.providers.net import Http, Inputs, alpha_mask, bad_response, json_object
+from runner.providers.net import Http, Inputs, alpha_mask, bad_response, given, json_object
 from runner.providers.net.faults import request_id
 from runner.providers.openai_family.answers import EFFECTIVE, partial_file, read_answer
 from runner.providers.openai_family.checks import cell_problems, option_problems
@@ -109,10 +108,9 @@ class ImagesApi:
 
     def identity(self) -> dict[str, Json]:
         """The options that change the picture; a file counts by its content, not by its path."""
-        given = self.options.given()
+        found = given(self.options)
         for name in ("organization", "project", "safety_identifier", "partial_images"):
-            given.pop(name, None)
-        found: dict[str, Json] = json.loads(json.dumps(given))
+            found.pop(name, None)
         if self.options.images:
             found["images"] = [_content(path, "images") for path in self.options.images]
         if self.options.markup:
@@ -160,11 +158,10 @@ class ImagesApi:
             "response_format": self.traits.response_format,
         }
         fields |= {name: value for name, value in neutral.items() if value is not None}
-        for name, value in self.options.given().items():
-            if name == "svg" and self.options.svg is not None:
-                fields["svg"] = _svg(self.options.svg.model, self.options.svg.effort)
-            elif name not in NOT_SENT:
-                fields[name] = value  # type: ignore[assignment]
+        options = given(self.options)
+        fields |= {name: value for name, value in options.items() if name not in NOT_SENT}
+        if self.options.svg is not None:
+            fields["svg"] = _svg(self.options.svg.model, self.options.svg.effort)
         if self._streams:
             fields["stream"] = True
         return {**fields, **self._extra_body}

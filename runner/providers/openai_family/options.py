@@ -55,10 +55,6 @@ class OpenAIOptions(Section):
     organization: str | None = Field(None, description="organization that is billed")
     project: str | None = Field(None, description="project that is billed")
 
-    def given(self) -> dict[str, object]:
-        """The options that were set, as plain values."""
-        return self.model_dump(exclude_defaults=True, exclude_none=True)
-
 
 NOT_SENT = frozenset({"images", "markup", "organization", "project"})
 """Options that are files or headers, not fields of the request."""

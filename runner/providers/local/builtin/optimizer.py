@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(matrices: Tensor, rounds: int = 5) -> Tensor:
-    """Replace a stack of matrices by nearly orthogonal ones with the same singular vectors."""
+def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
+    """Find a nearly orthogonal matrix with the same singular vectors."""
     a, b, c = _QUINTIC
-    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    tall = x.shape[-2] > x.shape[-1]
-    if tall:
-        x = x.mT
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.mT if tall else matrix
+    x = x / (x.norm() + 1e-7)
     for _ in range(rounds):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
 
@@ -30,6 +30,7 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
 
     ``torch.optim.Muon`` does the same in bfloat16, which many CPUs only emulate, and takes no
     convolutions. Updates have the size that AdamW's have, so that learning rates compare.
+    Processes that train together share the work.
     """
 
     def __init__(
@@ -39,24 +40,47 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc]
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def step(self, closure: Callable[[], float] | None = None) -> None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter."""
+        rank, processes = 0, 1
+        if dist.is_initialized():
+            rank, processes = dist.get_rank(), dist.get_world_size()
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
-            for p in group["params"]:
-                state: dict[str, Any] = self.state[p]
-                average = state.setdefault("average", torch.zeros_like(p))
+            updates = []
+            for i, p in enumerate(group["params"]):
+                average = self.state[p].setdefault("average", torch.zeros_like(p))
                 average.lerp_(p.grad, 1 - group["momentum"])
-                ahead = p.grad.lerp(average, group["momentum"]).flatten(1)
-                by_shape.setdefault(ahead.shape, []).append((p, ahead))
-            for shape, pairs in by_shape.items():
-                updates = orthogonalise(torch.stack([ahead for _, ahead in pairs]))
-                scale = -group["lr"] * 0.2 * math.sqrt(max(shape))
-                for (p, _), update in zip(pairs, updates, strict=True):
-                    p.add_(update.view(p.shape), alpha=scale)
+                if i % processes != rank:
+                    updates.append(torch.zeros_like(p))
+                    continue
+                update = orthogonalise(p.grad.lerp(average, group["momentum"]).flatten(1))
+                updates.append((update * 0.2 * math.sqrt(max(update.shape))).view(p.shape))
+            add_over_processes(updates)
+            for p, update in zip(group["params"], updates, strict=True):
+                p.add_(update, alpha=-group["lr"])
+
+
+def add_over_processes(tensors: Sequence[Tensor]) -> None:
+    """Replace tensors by their sums over all processes that train together."""
+    if not dist.is_initialized():
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    for tensor, piece in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(piece.view(tensor.shape))
+
+
+def cosine(progress: float) -> float:
+    """Share of the full learning rate: half a cosine wave from one to zero."""
+    return 0.5 + 0.5 * math.cos(math.pi * progress)
+
+
+def plateau(progress: float) -> float:
+    """Share of the full learning rate: constant, then a straight line to zero."""
+    return min(1.0, (1 - progress) / 0.35)
 
 
 class Optimizers:
-    """Both optimizers under one cosine schedule that ends at zero."""
+    """Both optimizers under one schedule that ends at zero."""
 
     def __init__(
         self,
@@ -67,6 +91,7 @@ class Optimizers:
         momentum: float,
         warmup: int,
         steps: int,
+        schedule: Callable[[float], float] = cosine,
     ) -> None:
         named = list(parameters)
         hidden = [p for name, p in named if is_hidden(name, p)]
@@ -78,11 +103,11 @@ class Optimizers:
         self._rates = rates
         self._warmup = warmup
         self._steps = steps
+        self._schedule = schedule
 
     def step(self, done: int) -> None:
         """Make one update; ``done`` updates were made before it."""
-        share = min(1.0, (done + 1) / self._warmup)
-        share *= 0.5 + 0.5 * math.cos(math.pi * min(1.0, done / self._steps))
+        share = self._schedule(done / self._steps) * min(1.0, (done + 1) / self._warmup)
         for optimizer, rate in zip(self._optimizers, self._rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * share

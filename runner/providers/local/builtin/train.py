@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from . import MODEL_DIR, networks, scenes
 from .captions import CaptionReader, encode
-from .optimizer import Optimizers
+from .optimizer import Optimizers, add_over_processes, plateau
 
 _CHECKPOINT_EVERY = 250
 _LOG_EVERY = 50
@@ -249,10 +249,11 @@ def train_transformer(options: Options) -> None:
     optimizers = Optimizers(
         painter.named_parameters(),
         _is_hidden,
-        rates=(3e-3, 1.5e-3),
+        rates=(3e-3, 2.5e-3),
         momentum=0.95,
         warmup=100,
         steps=options.steps,
+        schedule=plateau,
     )
 
     def loss_of(rng: random.Random, done: int) -> Tensor:
@@ -298,7 +299,9 @@ def _loop(
 ) -> None:
     """Train a module, keeping a moving average of its weights and regular checkpoints."""
     path = options.work / f"{name}.pt"
-    rank = dist.get_rank() if dist.is_initialized() else 0
+    rank, processes = 0, 1
+    if dist.is_initialized():
+        rank, processes = dist.get_rank(), dist.get_world_size()
     parameters = [p for p in module.parameters() if p.requires_grad]
     first = 0
     if path.exists():
@@ -314,12 +317,12 @@ def _loop(
         # A seed per step makes a continued training draw what an uninterrupted one would.
         seed = (options.seed * 1_000_003 + done) * 64 + rank
         torch.manual_seed(seed)
-        loss = loss_of(random.Random(seed), done)
+        loss = loss_of(random.Random(seed), done) / processes
         loss.backward()
-        _share_gradients(parameters)
+        add_over_processes([p.grad for p in parameters if p.grad is not None])
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizers.step(done)
-        losses.append(loss.item())
+        losses.append(loss.item() * processes)
         decay = min(_EMA_DECAY, (done + 1) / (done + 10))
         for key, value in module.state_dict().items():
             average[key].lerp_(value, 1 - decay) if value.is_floating_point() else None
@@ -332,18 +335,6 @@ def _loop(
             part = path.with_suffix(".part")
             torch.save({**state, "optimizers": optimizers.state_dict()}, part)
             part.replace(path)
-
-
-def _share_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Average the gradients over all processes."""
-    if not dist.is_initialized():
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, piece in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(piece.view(gradient.shape))
 
 
 def _share(options: Options) -> int:

@@ -125,11 +125,11 @@ function matrixRow(index, left, right) {
       h("span", { dir: "auto" }, h("small", {}, model.groupAxis.label), placeText(model.groupAxis, line.heading))));
     return row;
   }
-  const head = h("th", { scope: "row" });
-  if (model.groupAxis) head.append(h("small", {}, placeText(model.groupAxis, line.group)));
+  const box = h("div", { style: { "max-height": `${m.offsets[index + 1] - m.offsets[index] - 2 * PAD - 1}px` } });
+  if (model.groupAxis) box.append(h("small", {}, placeText(model.groupAxis, line.group)));
   const text = model.rowAxis ? headText(model.rowAxis, line.row) : "all";
-  head.append(longText(text, m.head / 3));
-  row.append(head);
+  box.append(longText(text, m.head / 3));
+  row.append(h("th", { scope: "row" }, box));
   if (left) row.append(h("td", { colspan: left }));
   for (let column = left; column < right; column += 1) row.append(matrixCell(line, column));
   if (right < model.across.length) row.append(h("td", { colspan: model.across.length - right }));

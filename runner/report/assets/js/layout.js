@@ -119,6 +119,9 @@ function measureWall(m, model, width, printing) {
   m.tile = Math.min((!printing && state.size) || tile, room);
   m.gap = m.tile >= 192 ? 20 : 12;
   m.abreast = Math.max(1, Math.floor((room + m.gap) / (m.tile + m.gap)));
+  // Full lines end where the page ends; few, or small, pictures keep their size.
+  const filling = count > m.abreast && largestSide > 128;
+  if (filling && !state.size && !printing) m.tile = Math.floor((room + m.gap) / m.abreast) - m.gap;
 }
 
 function rowOffsets(m, model) {
