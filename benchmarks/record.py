@@ -112,6 +112,11 @@ def show(what: str, count: int, start: float, cpu: float) -> None:
     print(f"{what:42}  {count / wall:8,.0f}/s  {used / count * 1000:6.2f} CPU s per 1,000")
 
 
+def show_time(what: str, start: float, cpu: float) -> None:
+    wall, used = time.perf_counter() - start, time.process_time() - cpu
+    print(f"{what:42}  {wall:8.2f} s    {used:6.2f} CPU s")
+
+
 def write_journal(root: Path, cells: int) -> int:
     folder = RunPaths(root).journal
     folder.mkdir()
@@ -128,17 +133,17 @@ def read_journal(root: Path) -> None:
     from runner.record.state import load_state
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     state = load_state(RunPaths(root))
-    wall = time.perf_counter() - start
+    show_time(f"read {len(state):,} finished cells", start, cpu)
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    print(f"read {len(state):,} finished cells            {wall:8.2f} s  {memory:+8.1f} MB")
-    start = time.perf_counter()
+    print(f"{'memory of the state':42}  {memory:8.1f} MB")
+    start, cpu = time.perf_counter(), time.process_time()
     done = sum(state.outcome(index) == "done" for index in range(len(state)))
-    print(f"ask for {done:,} outcomes by place      {time.perf_counter() - start:8.2f} s")
-    start = time.perf_counter()
+    show_time(f"ask for {done:,} outcomes by place", start, cpu)
+    start, cpu = time.perf_counter(), time.process_time()
     state.outcome_of(cell_id(0))
-    print(f"first question by cell id (builds the table) {time.perf_counter() - start:5.2f} s")
+    show_time("first question by cell id", start, cpu)
 
 
 def main() -> None:
@@ -165,7 +170,7 @@ def main() -> None:
         asyncio.run(commit_all(folder / "local", given.commits, with_sent=False))
         show(f"commit, {IN_FLIGHT} in flight", given.commits, start, cpu)
         size = write_journal(folder / "journal", given.cells)
-        print(f"journal of {given.cells:,} cells: {size / 1e6:,.0f} MB")
+        print(f"{f'journal of {given.cells:,} cells':42}  {size / 1e6:8,.0f} MB", flush=True)
         # Its own process, so that the memory is the reader's alone.
         subprocess.run([sys.executable, __file__, "--read", folder / "journal"], check=True)
     finally:

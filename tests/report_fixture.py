@@ -33,6 +33,21 @@ MODELS = {
     "diffusers": "builtin",
 }
 PRICES = {"openai": 0.042, "google_ai_studio": 0.039, "diffusers": 0.0}
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    "\"'><img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "javascript:alert(1)",
+    "\u202eright to left\u202c مرحبا بالعالم",
+    "🦊🏳️‍🌈\U0001f469\u200d\U0001f692",
+    "line\nbreak\ttab\r\x00\x1b[31m",
+    "half a pair \ud83d",
+    "long " * 2500,
+    "</style><style>*{display:none}",
+    "]]>&amp;&lt;",
+)
+"""What a prompt or a provider may say to break out of a page."""
 
 
 def picture(prompt: str, seed: int, size: tuple[int, int], mood: int = 0) -> Image.Image:

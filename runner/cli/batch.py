@@ -128,7 +128,7 @@ def run_batch(batch: Batch) -> int:
         configs=batch.configs,
         warnings=_warnings(summary),
         again=batch.again,
-        refresh=lambda: _write_report(paths.root),
+        refresh=lambda: _write_report(paths.root, live=True),
     )
     result = asyncio.run(execute(job))
     _write_report(paths.root)
@@ -231,24 +231,23 @@ def _warnings(summary: PlanSummary) -> list[str]:
     return warnings
 
 
-def _write_report(root: Path) -> None:
+def _write_report(root: Path, *, live: bool = False) -> None:
     """The page is derived: a fault in it is told and fails nothing."""
     try:
-        from runner.report import write_report
+        from runner.report import write_page, write_report
 
-        write_report(root)
+        write_page(root) if live else write_report(root)
     except Exception as error:
         print(f"the page could not be written: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def _tell(result: Result, paths: RunPaths) -> None:
     """The closing lines: what there is, what is missing and why, where to look."""
-    counts = result.counts
     money = f" · ${result.cost_usd:,.4f}" if result.cost_usd else ""
     if result.unknown_usd:
         money += f" · up to ${result.unknown_usd:,.4f} more for calls without an answer"
     print(
-        f"{counted(result.made, 'image')} made, {counts['done']:,} of {result.planned:,} there"
+        f"{counted(result.made, 'image')} made, {result.there:,} of {result.planned:,} there"
         f" · {result.elapsed_s:.1f} s{money}"
     )
     causes = Counter((row.outcome, row.kind, row.message) for row in read_failures(paths))
@@ -268,6 +267,6 @@ def _exit_code(result: Result) -> int:
         return 0
     if result.status == "interrupted":
         return 130
-    if result.exhausted or (result.stopped and not result.counts["done"]):
+    if result.exhausted or (result.stopped and not result.there):
         return 3
     return 1

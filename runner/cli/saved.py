@@ -10,11 +10,14 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.engine.run import places_of
 from runner.plan import Plan
 from runner.providers.contract import Provider
 from runner.providers.registry import make_provider
 from runner.record.manifest import read_manifest
 from runner.record.paths import RunPaths
+from runner.record.reader import Places
+from runner.record.state import load_state
 from runner.settings.cell import digest
 from runner.settings.errors import RequestError, did_you_mean
 from runner.settings.load import read_settings
@@ -60,6 +63,15 @@ def run_folder(argv: list[str], command: str, *, overrides: bool = False) -> Run
             near = did_you_mean(root.name, [path.name for path in root.parent.iterdir()])
         raise RequestError(f"{root}: no run folder (it has no plan.json){near}")
     return RunPaths(root)
+
+
+def saved_places(paths: RunPaths) -> Places | None:
+    """Where the cells of a folder stand in its plan, if that was amended."""
+    state = load_state(paths)
+    if len(state.plans) < 2:
+        return None
+    plan = Plan.from_json(json.loads(paths.plan.read_text(encoding="utf-8")), root=paths.root)
+    return places_of(plan, state)
 
 
 def read_saved(paths: RunPaths, overrides: list[str]) -> Saved:

@@ -50,6 +50,7 @@ class Attempt:
         return {
             "cell_id": cell.cell_id,
             "index": cell.index,
+            "image_index": cell.image_index,
             "variant": cell.variant,
             "provider": self.variant.settings.provider.name,
             "model": self.variant.settings.model.name,
@@ -242,7 +243,6 @@ def _image(
         file_name=image_name(cell.index, cell.cell_id, seen.info.suffix),
         **attempt._common(cell),  # type: ignore[arg-type]
         **params,  # type: ignore[arg-type]
-        image_index=cell.image_index,
         model_reported=answer.model_reported,
         pipeline=settings.pipeline.name,
         revised_prompt=picture.revised_prompt,

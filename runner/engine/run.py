@@ -20,6 +20,7 @@ from runner.providers.contract import Provider
 from runner.record.atomic import put_durably
 from runner.record.derive import derive
 from runner.record.facts import code_facts, machine_facts, package_versions
+from runner.record.ids import ID_BYTES
 from runner.record.manifest import (
     Counts,
     Manifest,
@@ -30,6 +31,7 @@ from runner.record.manifest import (
     write_manifest,
 )
 from runner.record.paths import RunPaths
+from runner.record.reader import Places
 from runner.record.state import CellOutcome, RunState, load_state, unanswered_images
 from runner.record.store import RunStore
 from runner.settings.cell import CostBasis, Json
@@ -39,7 +41,10 @@ RETRIED: frozenset[CellOutcome] = frozenset({"failed", "unknown"})
 """Outcomes of earlier processes that are tried again unless the user says otherwise."""
 
 REFRESH_S = 5.0
-"""Seconds between two manifests, and two pages, of a run that goes on."""
+"""Seconds between two manifests of a run that goes on."""
+
+REFRESH_SHARE = 20.0
+"""Rows and page read everything again: they wait so many times as long as the last took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,7 @@ class Result:
     Attributes:
         status: ``done``, ``incomplete`` or ``interrupted``.
         planned: Cells of the plan.
+        there: How many of them have their image.
         counts: Cells by outcome, earlier processes' included.
         made: Images that this process made.
         cost_usd: What is known to have been paid, earlier processes' included.
@@ -91,6 +97,7 @@ class Result:
 
     status: RunStatus
     planned: int
+    there: int
     counts: Mapping[CellOutcome, int]
     made: int
     cost_usd: float
@@ -126,6 +133,7 @@ class _Run:
         self.plan = job.plan
         self.state = state
         self.same_plan = state.same_plan(job.plan.hash)
+        self.places = places_of(job.plan, state)
         self.planned = job.plan.count()
         spent = state.cost_usd + state.cost_unknown_worst_usd
         self.stop = Stop()
@@ -169,9 +177,10 @@ class _Run:
     def finish(self, elapsed_s: float) -> Result:
         """Derive the rows from the journal and close the manifest."""
         job, shared = self.job, self.shared
-        state = derive(job.paths)
+        state = derive(job.paths, places=self.places)
         before = self.state.counts["done"]
-        missing = self.planned - self._done_of_plan(state)
+        there = self._done_of_plan(state)
+        missing = self.planned - there
         status: RunStatus = (
             "interrupted" if self.stop.requested and missing
             else "incomplete" if missing
@@ -182,6 +191,7 @@ class _Run:
         return Result(
             status=status,
             planned=self.planned,
+            there=there,
             counts=dict(state.counts),
             made=state.counts["done"] - before,
             cost_usd=state.cost_usd,
@@ -255,14 +265,21 @@ class _Run:
             self.state = load_state(self.job.paths)
 
     async def _keep_fresh(self) -> None:
-        """Rewrite the manifest, and the page, now and then while the run goes on."""
+        """Rewrite the manifest often, rows and page more rarely, while the run goes on."""
+        live = await asyncio.to_thread(load_state, self.job.paths, live=True)
+        next_rows = time.monotonic() + REFRESH_S
         while True:
             await asyncio.sleep(REFRESH_S)
-            await asyncio.to_thread(self._refresh)
+            await asyncio.to_thread(live.update, self.job.paths)
+            manifest = self._live_manifest(live, "running", ended=False)
+            await asyncio.to_thread(write_manifest, self.job.paths, manifest)
+            if (started := time.monotonic()) >= next_rows:
+                await asyncio.to_thread(self._refresh_rows)
+                ended = time.monotonic()
+                next_rows = ended + REFRESH_SHARE * (ended - started)
 
-    def _refresh(self) -> None:
-        state = derive(self.job.paths)
-        write_manifest(self.job.paths, self._live_manifest(state, "running", ended=False))
+    def _refresh_rows(self) -> None:
+        derive(self.job.paths, live=True, places=self.places)
         if self.job.refresh is not None:
             self.job.refresh()
 
@@ -294,7 +311,7 @@ class _Run:
             packages=package_versions(_PACKAGES),
             recipes=dict(earlier.recipes) if earlier else {},
             inputs={file.path: file.sha256 for file in job.plan.inputs()},
-            warnings=tuple(job.warnings),
+            warnings=(*job.warnings, *self.shared.store.repairs),
         )
 
     def _live_manifest(self, state: RunState, status: RunStatus, *, ended: bool) -> Manifest:
@@ -327,6 +344,13 @@ class _Run:
                 "writers": tuple(path.name for path in self.job.paths.journal_files()),
             }
         )
+
+
+def places_of(plan: Plan, state: RunState) -> Places | None:
+    """Where the cells of a run folder stand now; ``None`` if its plan was never amended."""
+    if state.same_plan(plan.hash):
+        return None
+    return {bytes.fromhex(cell.cell_id[: 2 * ID_BYTES]): cell.index for cell in plan.cells()}
 
 
 _PACKAGES = ("hydra-core", "omegaconf", "pydantic", "pillow")

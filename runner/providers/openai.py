@@ -92,10 +92,7 @@ class OpenAIProvider(Provider):
         await self.http.open()
         options = self.images.options
         self._client = make_client(
-            self.http,
-            timeout_s=self.settings.timeout_s,
-            organization=options.organization,
-            project=options.project,
+            self.http, organization=options.organization, project=options.project
         )
 
     async def generate(self, call: Call, listener: Listener) -> Answer:

@@ -128,9 +128,9 @@ class Sizes(Section):
         kinds = [listed([*self.table, *self.ratios, *self.levels, *self.words])]
         if self.multiple_of is not None:
             kinds.append(
-                f"WIDTHxHEIGHT with sides that are multiples of {self.multiple_of}, "
-                f"{self.min_side} to {self.max_side}, {self.min_pixels:,} to {self.max_pixels:,} "
-                f"pixels, not longer than {self.max_aspect:g}:1"
+                f"WIDTHxHEIGHT with multiples of {self.multiple_of}, {self.min_side} to "
+                f"{self.max_side} a side, {self.min_pixels:,} to {self.max_pixels:,} pixels in "
+                f"all, at most {self.max_aspect:g}:1"
             )
         return "; or ".join(kind for kind in kinds if kind)
 
@@ -181,7 +181,9 @@ class Sizes(Section):
             raise self._refused(text)
         wanted = size.pixels or size.ratio
         if wanted is None:
-            return Chosen("1:1")
+            wanted = (1, 1)
+        if not self.ratios:
+            raise self._refused(text)
         shape = wanted[0] / wanted[1]
         native = min(self.ratios, key=lambda name: abs(math.log(_shape(name) / shape)))
         off = abs(math.log(_shape(native) / shape))

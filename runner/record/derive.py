@@ -14,13 +14,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from runner.record.atomic import replacing
 from runner.record.journal import failure_row, image_row, to_json
 from runner.record.paths import RunPaths
-from runner.record.reader import JournalReader
+from runner.record.reader import JournalReader, Places
 from runner.record.rows import FailureRow, ImageRow
 from runner.record.state import RunState, load_state
 from runner.settings.cell import Json
@@ -31,10 +32,12 @@ AS_TEXT = frozenset({"axes", "params_sent", "params_effective"})
 RENAMED = {"image": "input_image"}
 """Members that have another name in the derived files."""
 
-_FIELDS = {row: tuple(field.name for field in fields(row)) for row in (ImageRow, FailureRow)}
+_NAMES = {row: [field.name for field in fields(row)] for row in (ImageRow, FailureRow)}
+_KEYS = {row: [RENAMED.get(name, name) for name in names] for row, names in _NAMES.items()}
+_VALUES = {row: attrgetter(*names) for row, names in _NAMES.items()}
 
 
-def derive(paths: RunPaths, *, live: bool = False) -> RunState:
+def derive(paths: RunPaths, *, live: bool = False, places: Places | None = None) -> RunState:
     """Write ``images/metadata.jsonl`` and ``failures.jsonl`` from the journal, each atomically.
 
     Reads everything: about a minute for a million cells, so not a thing to do every few seconds.
@@ -42,6 +45,7 @@ def derive(paths: RunPaths, *, live: bool = False) -> RunState:
     Args:
         paths: The run.
         live: The run goes on: calls in flight are not listed as failures.
+        places: Where the cells stand now, if the plan was amended.
 
     Returns:
         The state that was read on the way: its counts and costs are those of the files.
@@ -50,7 +54,7 @@ def derive(paths: RunPaths, *, live: bool = False) -> RunState:
         OSError: The disk is full or gone; the old files are as they were.
     """
     state = load_state(paths, live=live)
-    with JournalReader(paths, state) as reader:
+    with JournalReader(paths, state, places) as reader:
         _write(paths.metadata, reader.images())
         _write(paths.failures, reader.failures())
     return state
@@ -70,11 +74,11 @@ def read_failures(paths: RunPaths) -> Iterator[FailureRow]:
 
 def flat(row: ImageRow | FailureRow) -> dict[str, Json]:
     """The row as it stands in a derived file: every member, in order, mappings as JSON text."""
-    members: dict[str, Json] = {}
-    for name in _FIELDS[type(row)]:
-        value = getattr(row, name)
-        text = to_json(value, ascii_only=False) if name in AS_TEXT else value
-        members[RENAMED.get(name, name)] = text
+    kind = type(row)
+    members: dict[str, Json] = dict(zip(_KEYS[kind], _VALUES[kind](row), strict=True))
+    for name in AS_TEXT & members.keys():
+        value = members[name]
+        members[name] = to_json(value, ascii_only=False) if value else "{}"
     return members
 
 

@@ -66,6 +66,11 @@ if there are more. For intact lines only: it checks nothing that the checksum ha
 MORE_CELLS = re.compile(rb',?\[(\d+),"(.{32}).{32}","([^"]+)"\]')
 """Groups: index, half the id, outcome; to be matched one after the other."""
 
+_ASCII = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=dict)
+_UNICODE = json.JSONEncoder(
+    separators=(",", ":"), allow_nan=False, default=dict, ensure_ascii=False
+)
+
 _KIND_OF = {record: kind for kind, record in KINDS.items()}
 _CALL_ID = re.compile(r"[\w.:-]+", re.ASCII)
 
@@ -185,16 +190,11 @@ def to_json(value: Json, *, ascii_only: bool = True) -> str:
     A provider's own figures are written as they come: one odd number in them must not cost an
     image that is already paid.
     """
+    encode_value = (_ASCII if ascii_only else _UNICODE).encode
     try:
-        return _dumps(value, ascii_only)
+        return encode_value(value)
     except ValueError:
-        return _dumps(_finite(value), ascii_only)
-
-
-def _dumps(value: Json, ascii_only: bool) -> str:
-    return json.dumps(
-        value, separators=(",", ":"), allow_nan=False, default=dict, ensure_ascii=ascii_only
-    )
+        return encode_value(_finite(value))
 
 
 def _finite(value: Json) -> Json:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import BinaryIO
 
 from runner.record.journal import decode
 from runner.record.paths import RunPaths
 from runner.record.rows import AttemptRecord, FailureRow, ImageRow, SentRecord
-from runner.record.state import RunState
+from runner.record.state import CellOutcome, RunState
 
 CUT_OFF = "the process ended before the answer came; resume settles it"
+
+
+Places = Mapping[bytes, int]
+"""First half of a cell's id to its place in the plan: for a folder whose plan was amended."""
+
+GONE = -1
+"""The index of a cell that an amended plan no longer holds. Its image is kept."""
 
 
 class JournalReader:
@@ -20,10 +28,13 @@ class JournalReader:
     Args:
         paths: The run.
         state: As loaded from its journal.
+        places: Where the cells stand now, if the plan was amended: rows then carry their new
+            index, and those of cells that the plan no longer holds come last, with :data:`GONE`.
     """
 
-    def __init__(self, paths: RunPaths, state: RunState) -> None:
+    def __init__(self, paths: RunPaths, state: RunState, places: Places | None = None) -> None:
         self._state = state
+        self._places = places
         self._names = paths.journal_files()
         self._files: dict[int, BinaryIO] = {}
         self._cached: tuple[tuple[int, int], dict[int, ImageRow | FailureRow]] | None = None
@@ -45,17 +56,32 @@ class JournalReader:
 
     def images(self) -> Iterator[ImageRow]:
         """The row of every cell that is done."""
-        for slot in self._state.slots("done"):
-            row = self.row(slot)
+        for slot in self._slots("done"):
+            row = self._placed(slot)
             if isinstance(row, ImageRow):
                 yield row
 
     def failures(self) -> Iterator[FailureRow]:
         """The row of every cell that was given up; also of those whose call was cut off."""
-        for slot in self._state.slots("refused", "failed", "unknown"):
-            row = self.row(slot)
+        for slot in self._slots("refused", "failed", "unknown"):
+            row = self._placed(slot)
             if isinstance(row, FailureRow):
                 yield row
+
+    def _slots(self, *outcomes: CellOutcome) -> list[int]:
+        slots = self._state.slots(*outcomes)
+        if self._places is not None:
+            slots.sort(key=lambda slot: (self._index(slot) == GONE, self._index(slot)))
+        return slots
+
+    def _index(self, slot: int) -> int:
+        if self._places is None:
+            return self._state.index(slot)
+        return self._places.get(self._state.id_of(slot), GONE)
+
+    def _placed(self, slot: int) -> ImageRow | FailureRow:
+        row = self.row(slot)
+        return row if self._places is None else replace(row, index=self._index(slot))
 
     def row(self, slot: int) -> ImageRow | FailureRow:
         """The row that settled a cell."""

@@ -162,6 +162,10 @@ class RunState:
         found.sort(key=self._indices.__getitem__)
         return found
 
+    def id_of(self, slot: int) -> bytes:
+        """The first half of a cell's id."""
+        return bytes(self._ids[slot * ID_BYTES : (slot + 1) * ID_BYTES])
+
     def has_image(self, index: int, cell_id: str) -> bool:
         """Whether a cell of this id, or of an id that begins so, was done at this place."""
         slot = self._slot_at(index) if self.is_cell(index, cell_id) else self.slot_of(cell_id)

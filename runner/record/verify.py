@@ -13,7 +13,7 @@ from runner.images import BadImage, pixel_sha256
 from runner.record.derive import read_failures, read_rows
 from runner.record.manifest import read_manifest
 from runner.record.paths import RunPaths, parse_image_name
-from runner.record.reader import JournalReader
+from runner.record.reader import JournalReader, Places
 from runner.record.rows import FailureRow, ImageRow
 from runner.record.state import RunState, load_state
 
@@ -57,12 +57,13 @@ class VerifyReport:
         return self.problems == 0
 
 
-def verify(paths: RunPaths, *, pixels: bool = False) -> VerifyReport:
+def verify(paths: RunPaths, *, pixels: bool = False, places: Places | None = None) -> VerifyReport:
     """Check every image against its row, the derived files and counts against the journal.
 
     Args:
         paths: The run. A run that is being written shows its unfinished files as findings.
         pixels: Decode every image too, and compare the hash of its pixels.
+        places: Where the cells stand now, if the plan was amended.
 
     Raises:
         RequestError: It is not a run folder, or a later version wrote it.
@@ -70,19 +71,21 @@ def verify(paths: RunPaths, *, pixels: bool = False) -> VerifyReport:
     state = load_state(paths)
     findings: list[Finding] = []
     problems = 0
-    for finding in _findings(paths, state, pixels):
+    for finding in _findings(paths, state, pixels, places):
         problems += 1
         if len(findings) < _LISTED:
             findings.append(finding)
     return VerifyReport(state.counts["done"], problems, tuple(findings))
 
 
-def _findings(paths: RunPaths, state: RunState, pixels: bool) -> Iterator[Finding]:
+def _findings(
+    paths: RunPaths, state: RunState, pixels: bool, places: Places | None
+) -> Iterator[Finding]:
     yield from _manifest(paths, state)
     for sentence in state.damaged:
         name, _, problem = sentence.partition(": ")
         yield Finding(f"journal/{name}", problem)
-    with JournalReader(paths, state) as reader:
+    with JournalReader(paths, state, places) as reader:
         for row in reader.images():
             yield from _image(paths, row, pixels)
         yield from _rows("images/metadata.jsonl", reader.images(), read_rows(paths))

@@ -27,8 +27,9 @@ def write_report(root: Path) -> None:
     """
     gallery = load(root)
     thumbs = make_thumbs(root, gallery)
+    # The page first, with its link: it is what people wait for.
+    _put_page(root, gallery, thumbs, sheet=True)
     _put_sheet(root, gallery, thumbs)
-    _put_page(root, gallery, thumbs)
 
 
 def write_page(root: Path) -> None:
@@ -42,7 +43,8 @@ def write_page(root: Path) -> None:
         OSError: The disk is full or gone.
     """
     gallery = load(root)
-    _put_page(root, gallery, make_thumbs(root, gallery))
+    sheet = RunPaths(root).contact_sheet.is_file()
+    _put_page(root, gallery, make_thumbs(root, gallery), sheet=sheet)
 
 
 def write_contact_sheet(root: Path) -> list[Path]:
@@ -62,12 +64,15 @@ def write_contact_sheet(root: Path) -> list[Path]:
     return _put_sheet(root, gallery, make_thumbs(root, gallery))
 
 
-def _put_page(root: Path, gallery: Gallery, thumbs: Thumbs) -> None:
+def _put_page(root: Path, gallery: Gallery, thumbs: Thumbs, *, sheet: bool) -> None:
     from runner.report.page import render_page
 
     paths = RunPaths(root)
-    known = [paths.contact_sheet, paths.manifest, paths.metadata, paths.failures, paths.plan]
-    links = tuple(path.relative_to(root).as_posix() for path in known if path.is_file())
+    known = [paths.manifest, paths.plan, paths.metadata, paths.failures]
+    files = [path for path in known if path.is_file()]
+    if sheet:
+        files.insert(0, paths.contact_sheet)
+    links = tuple(path.relative_to(root).as_posix() for path in files)
     put_durably(paths.gallery, render_page(gallery, thumbs, links))
 
 

@@ -87,6 +87,11 @@ class Header:
     warnings: tuple[str, ...]
     fixed: tuple[tuple[str, str], ...]
 
+    @property
+    def missing_word(self) -> str:
+        """What to call the cells that have nothing yet."""
+        return "to come" if self.status == "running" else "missing"
+
 
 @dataclass(frozen=True, slots=True)
 class Gallery:

@@ -42,6 +42,7 @@ class _Still:
     file: str
     small: str
     alt: str
+    prompt: str
     caption: str
     problem: str
     width: int | None
@@ -164,6 +165,7 @@ def _stills(gallery: Gallery, thumbs: Thumbs) -> Iterator[_Still]:
             file=file,
             small=thumbs.small.get(entry, file),
             alt=f"{prompt} – {caption}",
+            prompt=prompt,
             caption=caption,
             problem=problem,
             width=width if isinstance(width, int) else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,32 @@ _LONGEST_LABEL = 400
 _AHEAD = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """A laid-out sheet.
+
+    Attributes:
+        pages: What stands where.
+        line: Height of a line of text in pixels.
+        legend: Paragraphs at the head of each page, with the lines that each may take.
+        caption_lines: Lines below each picture.
+    """
+
+    pages: tuple[Page, ...]
+    line: int
+    legend: Mapping[str, int]
+    caption_lines: int
+
+
+def lay_out(gallery: Gallery) -> Pages:
+    """Find the largest tiles that fit, and a place for each."""
+    grid, legend = arrange(gallery), _legend(gallery)
+    lines = sum(legend.values()) + 2
+    measured = fit(grid, _Sizes(gallery), lines)
+    pages = tuple(paginate(grid, measured, lines))
+    return Pages(pages, measured.line, legend, grid.caption_lines)
+
+
 def draw_sheets(root: Path, gallery: Gallery, thumbs: Thumbs) -> Iterator[bytes]:
     """Draw the pages of the sheet, one after the other.
 
@@ -56,16 +83,12 @@ def draw_sheets(root: Path, gallery: Gallery, thumbs: Thumbs) -> Iterator[bytes]
     Yields:
         PNG files. A picture that cannot be read is a tile with the reason.
     """
-    sizes = _Sizes(gallery)
-    grid = arrange(gallery)
-    legend = _legend(gallery)
-    lines = sum(legend.values()) + 2
-    measured = fit(grid, sizes, lines)
-    pages = list(paginate(grid, measured, lines))
-    for number, page in enumerate(pages, start=1):
-        place = f" · page {number} of {len(pages)}" if len(pages) > 1 else ""
-        sheet = _Sheet(root, gallery, thumbs, page, measured.line)
-        yield sheet.draw(f"Run {gallery.header.run_id}{place}", legend, grid.caption_lines)
+    laid = lay_out(gallery)
+    count = len(laid.pages)
+    for number, page in enumerate(laid.pages, start=1):
+        place = f" · page {number} of {count}" if count > 1 else ""
+        sheet = _Sheet(root, gallery, thumbs, page, laid.line)
+        yield sheet.draw(f"Run {gallery.header.run_id}{place}", laid.legend, laid.caption_lines)
 
 
 class _Sizes:
@@ -227,7 +250,7 @@ def _legend(gallery: Gallery) -> dict[str, int]:
     header, layout = gallery.header, gallery.layout
     counts = [f"{number:,} {word}" for number, word in header.counts]
     if header.missing:
-        counts.append(f"{header.missing:,} missing")
+        counts.append(f"{header.missing:,} {header.missing_word}")
     if gallery.hidden:
         counts.append(f"{gallery.hidden:,} not shown")
     facts = [header.when, *counts, header.cost and f"cost {header.cost}"]

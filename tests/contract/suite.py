@@ -15,18 +15,12 @@ truly different is declared by a class attribute; a test is overridden only with
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-import logging
 import math
-import os
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -34,106 +28,24 @@ from PIL import Image
 from runner.images import BadImage, inspect
 from runner.providers.contract import Missing
 from runner.providers.registry import make_provider
-from runner.settings.cell import CELL_KEYS, FILE_KEYS, CellParams, CostBasis
+from runner.settings.cell import CELL_KEYS, FILE_KEYS, CellParams
 from runner.settings.confdir import conf_dir
 from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import VariantSettings
+from tests.contract.machinery import Machinery
 from tests.contract.support import (
     Asked,
     ask,
     ask_all,
     ask_open,
-    at_address,
     in_request,
     opened,
-    variant,
 )
 from tests.servers.loopback import RETRY_AFTER_S, Loopback, Situation, picture
 
 
-class ProviderContract:
-    """Inherited tests. Class attributes say what the API is like."""
-
-    provider: ClassVar[str]
-    """Name under ``conf/provider/``."""
-    server_type: ClassVar[type[Loopback]]
-    variables: ClassVar[tuple[str, ...]]
-    """Environment variables that may hold the key, the documented one first."""
-    samples: ClassVar[Mapping[str, Any]] = {}
-    """A good value for every cell-level key that the default model takes, files left out."""
-    bad_samples: ClassVar[Mapping[str, Any]] = {}
-    """Values that only the provider's own ``check`` can refuse, such as a size it does not have."""
-    overrides: ClassVar[tuple[str, ...]] = ()
-    """Further overrides of every composed config."""
-    families: ClassVar[tuple[str, ...]] = ()
-    """Folders of ``conf/model/`` whose files belong to this provider."""
-    config_dir: ClassVar[str | None] = None
-    """A third party's own config tree."""
-    retired: ClassVar[str | None] = None
-    """A model file whose model the server no longer has."""
-    count_field: ClassVar[str | None] = "n"
-    """Native name of the number of images; ``None``: the API makes one per call."""
-    cost_basis: ClassVar[CostBasis] = "usage"
-    """Where the cost of a good answer comes from."""
-    returns_urls: ClassVar[bool] = True
-    """The API's shape allows results that are URLs."""
-    tells_credit: ClassVar[bool] = True
-    """The API says when the account is empty."""
-    tells_refusals: ClassVar[bool] = True
-    """The API has a safety system that refuses."""
-    sends_request_id: ClassVar[bool] = True
-    """The API names every request."""
-
-    # ------------------------------------------------------------------ machinery
-
-    @pytest.fixture(autouse=True)
-    def _environment(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> Iterator[None]:
-        for name in ("http_proxy", "https_proxy", "all_proxy"):
-            monkeypatch.delenv(name, raising=False)
-            monkeypatch.delenv(name.upper(), raising=False)
-        for name in self.variables:
-            monkeypatch.delenv(name, raising=False)
-        caplog.set_level(logging.DEBUG)
-        gc.freeze()  # what is there before the test need not be searched after it
-        yield
-        gc.collect()
-        gc.unfreeze()
-        assert "Unclosed" not in caplog.text, "a session was left open"
-
-    @pytest.fixture
-    def server(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture,
-        capfd: pytest.CaptureFixture[str],
-    ) -> Iterator[Loopback]:
-        with self.server_type() as server:
-            if self.variables:
-                monkeypatch.setenv(self.variables[0], server.key)
-            yield server
-        assert server.problems == []
-        assert server.key not in caplog.text, "the key is in the log"
-        out, err = capfd.readouterr()
-        assert server.key not in out + err, "the key was printed"
-
-    def settings(self, server: Loopback | None, *overrides: str) -> VariantSettings:
-        """The provider's own config, pointed at the server."""
-        chosen = (f"provider={self.provider}", *self.overrides, *overrides)
-        settings = variant(*chosen, config_dir=self.config_dir)
-        return at_address(settings, server.base_url) if server else settings
-
-    def ask(self, server: Loopback, *situations: Situation, n: int = 1, **params: Any) -> Asked:
-        """One call in the given situation; the key must be in nothing that comes of it."""
-        server.script(*situations)
-        asked = ask(self.settings(server, "limits.timeout_s=5"), self.params(**params), n)
-        assert server.key not in asked.text(), "the key is in an answer, a message or a traceback"
-        return asked
-
-    def params(self, **params: Any) -> CellParams:
-        """A plain request."""
-        return CellParams(**{"prompt": "a red lighthouse", **params})
+class ProviderContract(Machinery):
+    """Inherited tests; see :class:`~tests.contract.machinery.Machinery` for what to declare."""
 
     # ------------------------------------------------------------------ good answers
 
@@ -400,23 +312,6 @@ class ProviderContract:
             assert "private" in missing.message
 
     # ------------------------------------------------------------------ the whole way
-
-    def run(
-        self, server: Loopback, folder: Path, *overrides: str
-    ) -> subprocess.CompletedProcess[str]:
-        """``python -m runner`` in a child process, with the key in every variable."""
-        command = ["--config-dir", str(Path(self.config_dir).resolve())] if self.config_dir else []
-        command += [f"provider={self.provider}", f"provider.base_url={server.base_url}"]
-        command += [*self.overrides, "prompt=a red lighthouse", f"hydra.run.dir={folder}"]
-        return subprocess.run(
-            [sys.executable, "-m", "runner", *command, *overrides],
-            cwd=folder.parent,
-            env={**os.environ, **dict.fromkeys(self.variables, server.key)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
 
     def test_command_line(self, server: Loopback, tmp_path: Path) -> None:
         folder = tmp_path / "run"

@@ -19,7 +19,7 @@ BLOCK = re.compile(r"^```(?:python|yaml|toml)\n# (\S+)\n(.*?)^```$", re.MULTILIN
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example's files, installed as far as entry points care."""
     folder = tmp_path_factory.mktemp("lantern")
-    blocks = {name: text for name, text in BLOCK.findall(PAGE.read_text(encoding="utf-8"))}
+    blocks = dict(BLOCK.findall(PAGE.read_text(encoding="utf-8")))
     assert set(blocks) == {
         "lantern.py",
         "conf/provider/lantern.yaml",

@@ -99,7 +99,16 @@ class Seen:
 
 
 class Loopback:
-    """An aiohttp.web server on 127.0.0.1 in a thread of its own. Ends with its ``with`` block."""
+    """An aiohttp.web server on 127.0.0.1 in a thread of its own. Ends with its ``with`` block.
+
+    Attributes:
+        requests: Every request that came, in its order.
+        problems: What strict routes found wrong; must be empty at the end of a test.
+        files: Files under ``/files/``, by name.
+        repainted: For every mask that came, what the real API would paint anew: white.
+        latency_s: Seconds until a call is answered.
+        key: The only key that is right.
+    """
 
     prefix = "/v1"
     """Path of the base URL."""
@@ -153,8 +162,6 @@ class Loopback:
         """Put a file on this server; returns its URL."""
         self.files[name] = data
         return f"http://127.0.0.1:{self._port}/files/{name}"
-
-    # ``repainted`` holds, for every mask that came, what the real API would paint anew: white.
 
     def problem(self, text: str) -> None:
         """Note that a request is not what the real API takes."""

@@ -18,22 +18,7 @@ from hypothesis import strategies as st
 from runner.record.derive import flat
 from runner.report import write_page, write_report
 from runner.report.page import MOST_WITHOUT_SCRIPT, json_block
-from tests.report_fixture import RunFolder, comparison, encode, picture, single_wall
-
-HOSTILE = (
-    "</script><script>alert(1)</script>",
-    "<!--<script>",
-    "\"'><img src=x onerror=alert(1)>",
-    "{{ 7 * 7 }}{% raw %}",
-    "javascript:alert(1)",
-    "\u202eright to left\u202c مرحبا بالعالم",
-    "🦊🏳️‍🌈\U0001f469\u200d\U0001f692",
-    "line\nbreak\ttab\r\x00\x1b[31m",
-    "half a pair \ud83d",
-    "long " * 2500,
-    "</style><style>*{display:none}",
-    "]]>&amp;&lt;",
-)
+from tests.report_fixture import HOSTILE, RunFolder, comparison, encode, picture, single_wall
 
 
 class Reader(HTMLParser):

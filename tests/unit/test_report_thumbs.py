@@ -71,7 +71,7 @@ def test_transparency_and_orientation_are_kept(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (500, 400), (200, 0, 0, 0))
     path = tmp_path / "clear.png"
     clear.save(path)
-    assert read_small(path, 100).getpixel((5, 5)) == (200, 0, 0, 0)
+    assert read_small(path, 100).getchannel("A").getextrema() == (0, 0)
     turned = Image.new("RGB", (400, 200), "white")
     exif = Image.Exif()
     exif[0x0112] = 6

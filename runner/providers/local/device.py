@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -107,7 +109,8 @@ def recipe(machine: Machine, batch_size: int, scheduler: str) -> dict[str, Json]
     }
 
 
-def package_versions() -> dict[str, str]:
+@cache
+def package_versions() -> Mapping[str, str]:
     """Installed versions of :data:`PACKAGES`, without importing any of them."""
     versions = {}
     for name in PACKAGES:

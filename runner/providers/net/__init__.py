@@ -8,6 +8,7 @@ from runner.providers.net.inputs import (
     alpha_mask,
     grey_mask,
     inverted_mask,
+    size_problem,
 )
 from runner.providers.net.native import given, native_fields
 from runner.providers.net.payload import encode_data_url
@@ -31,4 +32,5 @@ __all__ = [
     "native_fields",
     "one_line",
     "require",
+    "size_problem",
 ]

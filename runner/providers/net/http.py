@@ -221,7 +221,7 @@ class Http:
             headers=sent,
             data=data,
             allow_redirects=False,
-            proxy=self._proxy(url),
+            proxy=self.proxy(url),
             **options,
         ) as response:
             if not 200 <= response.status < 300:
@@ -276,27 +276,32 @@ class Http:
             ProviderError: The address is refused, or the file did not come.
             BadImage: The file is empty or too large.
         """
-        import aiohttp
-
-        for pause in (*FETCH_PAUSES_S, None):
+        for pause in FETCH_PAUSES_S:
             try:
                 return await self._fetch_once(url, limit)
             except ProviderError as error:
-                if error.kind != "transient" or pause is None:
+                if error.kind != "transient":
                     raise
-            except (aiohttp.ClientError, TimeoutError) as error:
-                if pause is None:
-                    lost = one_line(f"the result did not come: {type(error).__name__}")
-                    raise ProviderError("transient", lost, code="result_lost") from None
             await asyncio.sleep(pause)
-        raise RuntimeError("unreachable")
+        return await self._fetch_once(url, limit)
 
     async def _fetch_once(self, url: str, limit: int) -> bytes:
+        import aiohttp
+
+        try:
+            return await self._download(url, limit)
+        except ValueError:  # InvalidURL is one, and so is what urllib and IDNA raise
+            raise ProviderError("invalid", "a broken address", code="address_refused") from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            lost = f"the file did not come ({type(error).__name__})"
+            raise ProviderError("transient", lost, code="result_lost") from None
+
+    async def _download(self, url: str, limit: int) -> bytes:
         for _ in range(MAX_REDIRECTS + 1):
             if problem := await self._guard.problem(url):
                 raise ProviderError("invalid", problem, code="address_refused")
             async with self.session.get(
-                url, allow_redirects=False, proxy=self._proxy(url)
+                url, allow_redirects=False, proxy=self.proxy(url)
             ) as response:
                 if 300 <= response.status < 400 and "location" in response.headers:
                     url = urljoin(url, response.headers["location"])
@@ -315,10 +320,10 @@ class Http:
                 if not data:
                     raise BadImage("an empty file")
                 return data
-        raise ProviderError("invalid", "the result redirects without end", code="address_refused")
+        raise ProviderError("invalid", "the file redirects without end", code="address_refused")
 
-    def _proxy(self, url: str) -> str | None:
-        # Reading the environment costs as much as the rest of a request.
+    def proxy(self, url: str) -> str | None:
+        """The proxy for an address; the environment is read once, as that takes its time."""
         place = origin(url)
         if place not in self._proxies:
             self._proxies[place] = environment_proxy(url)
@@ -330,7 +335,7 @@ class Http:
         if fault.kind == "gone":
             fault.message += replacement(self._settings.model)
         if fault.kind == "auth" and self.keys.variables:
-            fault.message += f" (key from {' or '.join(self.keys.variables)})"
+            fault.message += f" (key from {self.keys.variable})"
         return fault
 
     def classify(self, error: Exception) -> ProviderError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,37 @@ def as_input(data: bytes, path: str, what: str = "pipeline.image") -> InputImage
     return InputImage(f"image{info.suffix}", data, info.mime, info.width, info.height)
 
 
+def size_problem(image: str | None, mask: str | None) -> str | None:
+    """What is wrong with an image and its mask on disk, before anything is sent.
+
+    Returns:
+        ``None`` if nothing is, or if a file cannot be looked at here: an address, or one that is
+        not there, which the plan reports itself.
+    """
+    try:
+        first, second = _measured(image, "pipeline.image"), _measured(mask, "pipeline.mask")
+    except RequestError as error:
+        return str(error)
+    if first is None or second is None or first == second:
+        return None
+    return (
+        f"pipeline.mask={mask}: {second[0]}x{second[1]} pixels, but the image has "
+        f"{first[0]}x{first[1]}; both must be of one size"
+    )
+
+
+def _measured(path: str | None, what: str) -> tuple[int | None, int | None] | None:
+    if path is None or "://" in path or not Path(path).is_file():
+        return None
+    return _size_of(path, Path(path).stat().st_mtime_ns, what)
+
+
+@functools.lru_cache(maxsize=64)
+def _size_of(path: str, _changed: int, what: str) -> tuple[int | None, int | None]:
+    return read_input(path, what).size
+
+
+@functools.lru_cache(maxsize=4)
 def alpha_mask(mask: InputImage) -> InputImage:
     """Our mask (white = repaint) as a PNG whose alpha is 0 where the picture is repainted."""
     from PIL import Image, ImageChops
@@ -123,6 +155,7 @@ def alpha_mask(mask: InputImage) -> InputImage:
     return _png(clear)
 
 
+@functools.lru_cache(maxsize=4)
 def inverted_mask(mask: InputImage) -> InputImage:
     """Our mask (white = repaint) as a grey PNG that is black where the picture is repainted."""
     from PIL import ImageChops
@@ -130,6 +163,7 @@ def inverted_mask(mask: InputImage) -> InputImage:
     return _png(ImageChops.invert(_grey(mask)))
 
 
+@functools.lru_cache(maxsize=4)
 def grey_mask(mask: InputImage) -> InputImage:
     """Our mask (white = repaint) as a grey PNG, whatever kind of file it is."""
     return _png(_grey(mask))

@@ -60,21 +60,27 @@ class Keys:
             )
         self.variables: tuple[str, ...] = variables if named is None else (named,)
 
+    @property
+    def variable(self) -> str:
+        """The first variable that is set, else the documented one; empty where there is none."""
+        found = (name for name in self.variables if os.environ.get(name, "").strip())
+        return next(found, self.variables[0] if self.variables else "")
+
     def read(self) -> Secret | None:
         """The key as the environment has it now; ``None`` where none is needed and none is set.
 
         Raises:
             PrerequisiteError: It is missing, or cannot stand in a header.
         """
-        for variable in self.variables:
-            value = os.environ.get(variable, "").strip()
-            if value:
-                if not (value.isascii() and value.isprintable()):
-                    raise PrerequisiteError(
-                        f"provider {self._provider}: the value of {variable} holds characters "
-                        "that no key has; set it again"
-                    )
-                return Secret(value)
+        variable = self.variable
+        value = os.environ.get(variable, "").strip()
+        if value and not (value.isascii() and value.isprintable()):
+            raise PrerequisiteError(
+                f"provider {self._provider}: the value of {variable} holds characters that no key "
+                "has; set it again"
+            )
+        if value:
+            return Secret(value)
         if not self._required or not self.variables:
             return None
         first, *others = self.variables

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.images import BadImage, sniff
 from runner.providers.contract import Answer, Call, Missing, Picture, Price
-from runner.providers.net import FaultRules, Http, one_line
+from runner.providers.net import Http, one_line
 from runner.providers.net.faults import REFUSED, error_text
 from runner.providers.net.payload import decode_base64
 from runner.providers.prices import PriceBook, Usage, settle
@@ -94,10 +94,10 @@ async def _output(
         message = "fewer images than asked" if at else "no image in the answer"
         return Missing(outcome="failed", kind="no_image", message=message)
     if item.get("error"):
-        return refused_or_failed(item, http.rules)
+        return refused_or_failed(item, http)
     source = _text(item.get("b64_json")) or _text(item.get("url"))
     if source is None:
-        said = one_line(str(item.get("text") or item.get("revised_prompt") or ""))
+        said = http.keys.redact(one_line(str(item.get("text") or item.get("revised_prompt") or "")))
         return Missing(outcome="failed", kind="no_image", message=said or "no image in the answer")
     return await http.take(
         source,
@@ -108,15 +108,15 @@ async def _output(
     )
 
 
-def refused_or_failed(item: Mapping[str, Any], rules: FaultRules) -> Missing:
+def refused_or_failed(item: Mapping[str, Any], http: Http) -> Missing:
     """An image of a call that came as an error: refused, or failed."""
     said = error_text(item)
-    refused = bool({code.lower() for code in said.codes} & (REFUSED | rules.refused))
+    refused = bool({code.lower() for code in said.codes} & (REFUSED | http.rules.refused))
     return Missing(
         outcome="refused" if refused else "failed",
         kind="content_filter" if refused else "no_image",
         code=said.codes[0] if said.codes else None,
-        message=said.message,
+        message=http.keys.redact(said.message),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runner.providers.net import given
+from runner.providers.net import given, size_problem
 from runner.providers.openai_family.options import (
     EDIT_ONLY,
     GENERATE_ONLY,
@@ -57,6 +57,12 @@ def cell_problems(
             traits.sizes.pixels(params.size)
         except SizeError as error:
             yield str(error).replace("the model", f"model {model}")
+    if pipeline != "text2img" and params.image is None:
+        yield f"pipeline.image: pipeline={pipeline} needs an input image: pipeline.image=FILE"
+    if pipeline == "inpaint" and params.mask is None:
+        yield "pipeline.mask: pipeline=inpaint needs a mask (white = repaint): pipeline.mask=FILE"
+    if problem := size_problem(params.image, params.mask):
+        yield problem
     if len(params.prompt) > traits.max_prompt:
         yield (
             f"prompt: {len(params.prompt):,} characters; model {model} takes {traits.max_prompt:,}"

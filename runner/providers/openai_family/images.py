@@ -62,7 +62,6 @@ class ImagesApi:
         self.traits = validate(OpenAITraits, settings.model.traits, "model.traits")
         self.book = price_book(settings.model)
         self._extra_body = settings.provider.extra_body
-        self._timeout_s = settings.timeout_s
         self._inputs = Inputs(http)
         self._capabilities = self._make_capabilities()
         problems = tuple(option_problems(self.model, self.pipeline, self.options, self.traits))
@@ -170,7 +169,7 @@ class ImagesApi:
         """The files of an edit. Several images go as ``image[]``, one as ``image``.
 
         Raises:
-            RequestError: One is not readable, or the mask is not of the image's size.
+            RequestError: One is not readable, or no image.
         """
         if self.pipeline == "text2img" or params.image is None:
             return []
@@ -182,11 +181,6 @@ class ImagesApi:
         files: list[File] = [(field, image.part) for image in images]
         if params.mask is not None:
             mask = await self._inputs.read(params.mask, "pipeline.mask")
-            if mask.size != first.size:
-                raise RequestError(
-                    f"pipeline.mask={params.mask}: {mask.width}x{mask.height} pixels, but the "
-                    f"image has {first.width}x{first.height}; both must be of one size"
-                )
             files.append(("mask", (await asyncio.to_thread(alpha_mask, mask)).part))
         if self.options.markup is not None:
             markup = await self._inputs.read(self.options.markup, "provider.options.markup")
@@ -217,13 +211,10 @@ class ImagesApi:
         files = await self.files(call.params)
         extras: dict[str, bytes] = {}
         try:
-            async with asyncio.timeout(self._timeout_s):
-                if self._streams:
-                    reply, request = await self._stream(
-                        client, call, fields, files, listener, extras
-                    )
-                else:
-                    reply, request = await self._post(client, call, fields, files, headers)
+            if self._streams:
+                reply, request = await self._stream(client, call, fields, files, listener, extras)
+            else:
+                reply, request = await self._post(client, call, fields, files, headers)
         except openai.APIError as error:
             # The SDK's exceptions repeat the server's words, and those may repeat the key.
             raise classify(self.http, error) from None

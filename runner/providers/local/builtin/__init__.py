@@ -11,6 +11,7 @@ class Defaults(TypedDict):
     height: int
     num_inference_steps: int
     guidance_scale: float
+    max_sequence_length: int
 
 
 MODEL_DIR: Final = Path(__file__).parent / "model"
@@ -19,9 +20,14 @@ MODEL_DIR: Final = Path(__file__).parent / "model"
 DEFAULTS: Final[Defaults] = {
     "width": 64,
     "height": 64,
-    "num_inference_steps": 20,
-    "guidance_scale": 3.0,
+    "num_inference_steps": 16,
+    "guidance_scale": 4.0,
+    "max_sequence_length": 32,
 }
-"""Settings at which the model's published figures were measured."""
+"""Settings at which the model's published figures were measured.
+
+``max_sequence_length`` is the number of zero tokens that stand in for T5. The pipeline's own 256
+works too, at three times the cost.
+"""
 
 __all__ = ["DEFAULTS", "MODEL_DIR", "Defaults"]

@@ -27,7 +27,7 @@ function buildTray() {
   document.body.classList.toggle("has-tray", !tray.hidden);
   const small = state.pins.map((entry) => h("li", {}, h("button", {
     type: "button", "aria-label": `Unpin ${altText(entry)}`, title: "Unpin", onclick: () => { togglePin(entry); find("#tray button")?.focus(); },
-  }, h("img", { src: smallUrl(entry), alt: "", class: isCrisp(get("width", entry), get("height", entry), 48, 48) ? "crisp" : null }))));
+  }, h("img", { src: smallUrl(entry), alt: "", class: isCrisp(...sizeOf(entry), 48, 48) ? "crisp" : null }))));
   const ready = state.pins.length > 1;
   tray.replaceChildren(
     h("ul", {}, small),
@@ -107,9 +107,9 @@ function zoomBy(factor, x = 0, y = 0) {
 }
 
 function onePixel() {
-  const entry = state.pins[look.front];
+  const [width, height] = sizeOf(state.pins[look.front]);
   const pane = comparison.querySelectorAll(".pane")[look.front];
-  const fit = Math.min(pane.clientWidth / get("width", entry), pane.clientHeight / get("height", entry));
+  const fit = Math.min(pane.clientWidth / width, pane.clientHeight / height);
   zoomBy(1 / devicePixelRatio / fit / look.zoom);
 }
 
@@ -120,7 +120,7 @@ function show() {
     if (figure.hidden) return;
     const pane = find(".pane", figure);
     const picture = find("img", pane);
-    const [width, height] = [get("width", state.pins[nth]), get("height", state.pins[nth])];
+    const [width, height] = sizeOf(state.pins[nth]);
     const scale = Math.min(pane.clientWidth / width, pane.clientHeight / height) * look.zoom;
     picture.style.width = `${width * scale}px`;
     picture.style.height = `${height * scale}px`;

@@ -58,7 +58,11 @@ function badges(entry) {
 const encoded = (path) => path.split("/").map(encodeURIComponent).join("/");
 const fileUrl = (entry) => "images/" + encoded(get("file_name", entry));
 const smallUrl = (entry) => (get("thumb", entry) ? `thumbs/${get("sha256", entry)}.webp` : fileUrl(entry));
-const canShow = new Set(["image/png", "image/jpeg", "image/webp", "image/gif", "image/avif", "image/bmp"]);
+const SVG = "image/svg+xml";
+const canShow = new Set(["image/png", "image/jpeg", "image/webp", "image/gif", "image/avif", SVG]);
+
+/** Width and height; a drawing without a size of its own gets one. */
+const sizeOf = (entry) => [get("width", entry) ?? 512, get("height", entry) ?? 512];
 
 /** The picture at its full size, or its thumbnail where a browser cannot show the file itself. */
 const largeUrl = (entry) => (canShow.has(get("mime", entry)) ? fileUrl(entry) : smallUrl(entry));

@@ -7,9 +7,10 @@ const REQUESTED = [
 ];
 const MOST_ENLARGED = 8;
 let realPixels = false;
+let showing = -1;
 
 function openDetail(entry) {
-  grid.current = entry;
+  showing = entry;
   state.cell = get("cell_id", entry);
   keepHash(!detail.open);
   fillDetail(entry);
@@ -29,7 +30,8 @@ detail.addEventListener("close", () => {
     state.cell = "";
     keepHash();
   }
-  if (grid.current >= 0) focusEntry(grid.current);
+  // The browser has given the focus back to where it came from; the last one shown is the place.
+  if (grid.model.places.has(showing)) focusEntry(showing);
 });
 
 detail.addEventListener("keydown", (event) => {
@@ -45,7 +47,7 @@ detail.addEventListener("keydown", (event) => {
 
 function stepDetail(step) {
   const { sequence } = grid.model;
-  const next = sequence[sequence.indexOf(grid.current) + step];
+  const next = sequence[sequence.indexOf(showing) + step];
   if (next === undefined) return;
   openDetail(next);
   announce(`${sequence.indexOf(next) + 1} of ${sequence.length}: ${altText(next)}`);
@@ -91,7 +93,8 @@ function fillStage(stage, entry) {
       h("p", {}, problem || get("message", entry) || "")));
     return;
   }
-  const picture = h("img", { src: largeUrl(entry), alt: altText(entry), width: get("width", entry), height: get("height", entry), draggable: "false" });
+  const [width, height] = sizeOf(entry);
+  const picture = h("img", { src: largeUrl(entry), alt: altText(entry), width, height, draggable: "false" });
   picture.addEventListener("error", () => {
     picture.replaceWith(h("div", { class: "no-picture" }, h("strong", {}, "Cannot be shown"), h("p", {}, "The file is missing or damaged.")));
   }, { once: true });
@@ -146,7 +149,7 @@ function panel(entry) {
 
 function text(title, value) {
   if (!value) return [];
-  return [h("div", { class: "bar" }, h("h3", {}, title), copyButton(value, "Copy", title.toLowerCase())), h("p", { class: "text", dir: "auto" }, value)];
+  return [h("div", { class: "bar" }, h("h3", {}, title), copyButton(value, "Copy", title.toLowerCase())), h("p", { class: "text", dir: "auto", tabindex: value.length > 400 ? "0" : null }, value)];
 }
 
 /** Requested, sent and effective are three things: one line for each name, three columns. */
@@ -198,7 +201,7 @@ function facts(entry) {
   add("model reported", get("model_reported", entry));
   add("marks", (get("marks", entry) ?? []).join(", "));
   add("request id", code(get("request_id", entry)), get("request_id", entry));
-  if (isDone(entry)) add("file", h("a", { href: fileUrl(entry), target: "_blank", rel: "noopener" }, "images/" + get("file_name", entry)));
+  if (isDone(entry)) add("file", fileLink(entry));
   add("sha256", code(get("sha256", entry)), get("sha256", entry));
   add("pixels sha256", code(get("pixel_sha256", entry)), get("pixel_sha256", entry));
   add("cell", code(get("cell_id", entry)), get("cell_id", entry));
@@ -208,6 +211,12 @@ function facts(entry) {
     ? h("details", {}, h("summary", {}, h("code", {}, recipe)), h("pre", {}, JSON.stringify(known, null, 1)))
     : code(recipe)));
   return list;
+}
+
+/** A drawing opened by itself could run scripts as a page of this folder, so it is only named. */
+function fileLink(entry) {
+  const name = "images/" + get("file_name", entry);
+  return get("mime", entry) === SVG ? h("span", {}, name) : h("a", { href: fileUrl(entry), target: "_blank", rel: "noopener" }, name);
 }
 
 /** The entry as one object, with the names of the record. */

@@ -16,7 +16,6 @@ function render() {
     host.style.setProperty(`--${name}`, `${value}px`);
   }
   host.style.setProperty("--abreast", grid.m.abreast);
-  host.style.setProperty("--lines", Math.max(2, Math.floor((grid.m.tall - 8) / LINE)));
   host.style.setProperty("--reason", Math.max(1, Math.floor((grid.m.picture - 16) / LINE)));
   grid.from = -1;
   host.replaceChildren(entries.length === 0 ? nothing() : grid.model.kind === "matrix" ? matrixFrame() : wallFrame());
@@ -125,7 +124,9 @@ function matrixRow(index, left, right) {
       h("span", { dir: "auto" }, h("small", {}, model.groupAxis.label), placeText(model.groupAxis, line.heading))));
     return row;
   }
-  const box = h("div", { style: { "max-height": `${m.offsets[index + 1] - m.offsets[index] - 2 * PAD - 1}px` } });
+  const room = m.offsets[index + 1] - m.offsets[index] - 2 * PAD - 1;
+  const lines = Math.max(1, Math.floor(room / 18) - (model.groupAxis ? 2 : 0));
+  const box = h("div", { style: { "max-height": `${room}px`, "--lines": lines } });
   if (model.groupAxis) box.append(h("small", {}, placeText(model.groupAxis, line.group)));
   const text = model.rowAxis ? headText(model.rowAxis, line.row) : "all";
   box.append(longText(text, m.head / 3));

@@ -51,6 +51,7 @@ for (const [kind, printing] of [["beforeprint", true], ["afterprint", false]]) {
   });
 }
 
+for (const element of document.querySelectorAll("[data-script]")) element.hidden = false;
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.addEventListener("click", () => copy(find(button.dataset.copy).textContent, button));
 }

@@ -16,7 +16,7 @@ function tile(entry, m) {
 }
 
 function image(entry, m) {
-  const [width, height] = [get("width", entry), get("height", entry)];
+  const [width, height] = sizeOf(entry);
   const picture = h("img", {
     alt: altText(entry), src: smallUrl(entry), loading: "lazy", decoding: "async", width, height,
     class: isCrisp(width, height, m.tile, m.picture) ? "crisp" : null,

@@ -1,0 +1,1 @@
+"""The gallery page in a real browser."""
