@@ -56,7 +56,8 @@ def main() -> None:
         no_op = ["provider=fake", "prompt=a fox", "size=16x16", "seed=1", "output.quiet=true", done]
         subprocess.run([*ours, *no_op], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         os.sync()
-        print(f"{'':28}{'ours cpu':>9}{'bare cpu':>9}{'ratio':>7}{'ours wall':>11}{'bare wall':>10}")
+        titles = ("ours cpu", "bare cpu", "ratio", "ours wall", "bare wall")
+        print(f"{'':28}" + "".join(f"{title:>10}" for title in titles))
         for title, arguments, bare_arguments in (
             ("--help", ["--help"], ["--help"]),
             ("--cfg job", ["--cfg", "job"], ["--cfg", "job"]),
@@ -69,7 +70,8 @@ def main() -> None:
             cpu, bare_cpu = (statistics.median(pair[i][0] for pair in pairs) for i in (0, 1))
             wall, bare_wall = (statistics.median(pair[i][1] for pair in pairs) for i in (0, 1))
             ratio = statistics.median(pair[0][0] / pair[1][0] for pair in pairs)
-            print(f"{title:28}{cpu:9.3f}{bare_cpu:9.3f}{ratio:7.2f}{wall:11.3f}{bare_wall:10.3f}")
+            figures = (cpu, bare_cpu, ratio, wall, bare_wall)
+            print(f"{title:28}" + "".join(f"{figure:10.3f}" for figure in figures))
 
 
 if __name__ == "__main__":

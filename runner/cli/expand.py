@@ -169,7 +169,7 @@ def _variants(
         config = task_config(compose(loader, config_name, [*fixed, *point]))
         try:
             refuse_secrets(config)
-            settings = read_settings(_without_lists(config), {key_of(text) for text in fixed})
+            settings = read_settings(without_axis_lists(config), {key_of(text) for text in fixed})
         except RequestError as error:
             problems += [text for text in error.problems if text not in problems]
             continue
@@ -180,7 +180,7 @@ def _variants(
     return variants
 
 
-def _without_lists(config: dict[str, Any]) -> dict[str, Any]:
+def without_axis_lists(config: dict[str, Any]) -> dict[str, Any]:
     """The config with its axis lists taken out: they are axes, not values."""
     cleaned = {
         key: None if cell_key(key) and isinstance(value, list) else value

@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from runner.cli.expand import without_axis_lists
 from runner.engine.run import places_of
 from runner.plan import Plan
 from runner.providers.contract import Provider
@@ -99,7 +100,7 @@ def read_saved(paths: RunPaths, overrides: list[str]) -> Saved:
             configs.append(_plain(merged))
     except OmegaConfBaseException as error:
         raise RequestError(f"{paths.manifest}: {error}") from error
-    settings = [read_settings(config, overrides) for config in configs]
+    settings = [read_settings(without_axis_lists(config), overrides) for config in configs]
     plan = Plan.from_json(json.loads(paths.plan.read_text(encoding="utf-8")), root=paths.root)
     providers = tuple(make_provider(one.variant()) for one in settings)
     for variant, provider in zip(plan.variants, providers, strict=True):

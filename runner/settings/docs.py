@@ -119,7 +119,7 @@ def _kind_text(kind: Any) -> str:
     if origin is list:
         return f"list of {_kind_text(arguments[0])}"
     names = {str: "text", int: "integer", float: "number", bool: "true or false"}
-    return names.get(kind) or getattr(kind, "__name__", "any")
+    return names.get(kind) or str(getattr(kind, "__name__", "any"))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
-from .scenes import COLOURS, PLACES, SHAPES, SIZES, Scene
+from runner.providers.local.builtin.scenes import COLOURS, PLACES, SHAPES, SIZES, Scene
 
 _TABLES: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,

@@ -22,9 +22,9 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from . import DEFAULTS, MODEL_DIR
-from .reading import judge, read
-from .scenes import Caption, Scene, describe, render, sample_scene
+from runner.providers.local.builtin import DEFAULTS, MODEL_DIR
+from runner.providers.local.builtin.reading import judge, read
+from runner.providers.local.builtin.scenes import Caption, Scene, describe, render, sample_scene
 
 ATTRIBUTES = ("colour", "background", "shape", "place", "size", "count")
 

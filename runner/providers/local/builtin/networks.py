@@ -17,7 +17,7 @@ from diffusers import (
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
-from . import scenes
+from runner.providers.local.builtin import scenes
 
 PIXELS = 64
 LATENT_PIXELS = 16

@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .scenes import COLOURS, PLACES, SHAPES, SIZES, Asked, Caption, Thing, coverage, outline
+from runner.providers.local.builtin.scenes import (
+    COLOURS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    Asked,
+    Caption,
+    Thing,
+    coverage,
+    outline,
+)
 
 Pixels = NDArray[np.float64]
 

@@ -33,9 +33,9 @@ from diffusers.models.attention_processor import Attention
 from PIL import Image
 from torch import Tensor, nn
 
-from . import MODEL_DIR, networks, scenes
-from .captions import CaptionReader, encode
-from .optimizer import Optimizers, add_over_processes, plateau
+from runner.providers.local.builtin import MODEL_DIR, networks, scenes
+from runner.providers.local.builtin.captions import CaptionReader, encode
+from runner.providers.local.builtin.optimizer import Optimizers, add_over_processes, plateau
 
 _CHECKPOINT_EVERY = 250
 _LOG_EVERY = 50
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("builtin-training"), help="checkpoints")
     parser.add_argument("--steps", type=int, default=0, help="updates; 0: the stage's own number")
     parser.add_argument("--batch", type=int, default=0, help="pictures; 0: the stage's own number")
-    parser.add_argument("--scenes", type=int, default=40_000, help="drawings to train on")
+    parser.add_argument("--scenes", type=int, default=30_000, help="drawings to train on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=MODEL_DIR, help="folder of the pipeline")
     given = parser.parse_args(arguments)
@@ -394,7 +394,7 @@ def _load(path: Path) -> dict[str, Any]:
 _STAGES: dict[str, tuple[Callable[[Options], None], int, int]] = {
     "vae": (train_vae, 1300, 16),
     "latents": (encode_drawings, 0, 0),
-    "captions": (train_captions, 600, 128),
+    "captions": (train_captions, 550, 96),
     "transformer": (train_transformer, 6000, 48),
     "save": (save, 0, 0),
 }
