@@ -152,6 +152,8 @@ class VariantRun:
             call = Call(uuid.uuid4().hex[:16], cells)
             written, error = await self._attempt(call, tries, worst)
             shared.budget.settle(worst, written.record.cost_usd)
+            for name, extras in written.extras.items():
+                await shared.store.keep_extras(name, extras)
             await shared.store.commit(written.record, written.files)
             if error is None or written.record.final:
                 self._count(written)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from runner.images import BadImage, inspect, marks
@@ -68,10 +68,12 @@ class Written:
     Attributes:
         record: For the journal.
         files: ``file_name`` to bytes.
+        extras: ``file_name`` to further files to keep beside that image.
     """
 
     record: AttemptRecord
     files: dict[str, bytes]
+    extras: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
 
 
 def answered(attempt: Attempt, answer: Answer) -> Written:
@@ -86,6 +88,7 @@ def answered(attempt: Attempt, answer: Answer) -> Written:
     images: list[ImageRow] = []
     failures: list[FailureRow] = []
     files: dict[str, bytes] = {}
+    extras: dict[str, Mapping[str, bytes]] = {}
     for cell, output in zip(cells, outputs, strict=True):
         row = (
             _image(attempt, answer, cell, output, each)
@@ -95,6 +98,8 @@ def answered(attempt: Attempt, answer: Answer) -> Written:
         if isinstance(row, ImageRow) and isinstance(output, Picture):
             images.append(row)
             files[row.file_name] = output.data
+            if output.extras:
+                extras[row.file_name] = output.extras
         elif isinstance(row, FailureRow):
             failures.append(row)
     record = AttemptRecord(
@@ -108,7 +113,7 @@ def answered(attempt: Attempt, answer: Answer) -> Written:
         usage=answer.usage,
         recipe=answer.recipe,
     )
-    return Written(record, files)
+    return Written(record, files, extras)
 
 
 def unanswered(

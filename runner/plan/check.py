@@ -14,6 +14,7 @@ from runner.plan.files import InputFiles
 from runner.plan.index import Index
 from runner.plan.values import shown
 from runner.providers.contract import Capabilities, Param, Provider, asked
+from runner.providers.lifecycle import lifecycle_warning
 from runner.settings.cell import CellParams, Json
 from runner.settings.errors import RequestError, did_you_mean, listed
 from runner.settings.schema import Unsupported
@@ -60,6 +61,8 @@ def check(
         unsupported: What to do with keys that the model does not take.
     """
     found = Checked()
+    if ended := lifecycle_warning(composer.variant.settings.model):
+        found.warnings.append(ended)
     capabilities = provider.capabilities()
     name, kind = composer.variant.name, composer.variant.settings.pipeline.name
     if kind not in capabilities.pipelines:

@@ -46,6 +46,9 @@ def temp_path(path: Path) -> Path:
     return path.with_name(f".{path.name}{TEMP_SUFFIX}")
 
 
+_EXTRA = re.compile(r"[a-z0-9][a-z0-9_.-]{0,60}")
+
+
 @dataclass(frozen=True, slots=True)
 class RunPaths:
     """The paths of one run.
@@ -110,6 +113,18 @@ class RunPaths:
     def hydra(self) -> Path:
         """What Hydra writes: ``.hydra``."""
         return self.root / ".hydra"
+
+    def extra(self, file_name: str, name: str) -> Path:
+        """A further file of an image, such as a partial one: ``extras/<image's stem>-<name>``.
+
+        Outside ``images/``, so that the data set holds finished images only.
+
+        Raises:
+            ValueError: A name may lead anywhere.
+        """
+        if not _EXTRA.fullmatch(name):
+            raise ValueError(f"'{name}' is not the name of a further file of an image")
+        return self.root / "extras" / f"{self.image(file_name).stem}-{name}"
 
     def image(self, file_name: str) -> Path:
         """The file of an image.

@@ -139,6 +139,18 @@ class RunStore:
         """
         await self._append(record, {self._paths.image(name): data for name, data in files.items()})
 
+    async def keep_extras(self, file_name: str, extras: Mapping[str, bytes]) -> None:
+        """Write further files of an image, such as partial ones, before its record.
+
+        Raises:
+            OSError: The disk is full or gone.
+            ValueError: A name may lead anywhere.
+        """
+        for name, data in extras.items():
+            path = self._paths.extra(file_name, name)
+            path.parent.mkdir(exist_ok=True)
+            await asyncio.to_thread(put, path, data)
+
     def close(self) -> None:
         """Finish what waits and release the folder. A second time, nothing happens."""
         if self._closed:

@@ -87,7 +87,7 @@ class DiffusersProvider(Provider):
 
     @cached_property
     def _params(self) -> CallParams:
-        return CallParams(self._facts, self.settings.provider.extra_body)
+        return CallParams(self._facts, self._extra())
 
     def capabilities(self) -> Capabilities:
         """What the model's pipeline class takes, read from its source text.
@@ -117,8 +117,12 @@ class DiffusersProvider(Provider):
             "provider": self.name,
             "model": identity.source_identity(self._source, self._facts, self.settings.model),
             "pipeline": self.settings.pipeline.name,
-            "extra_body": self.settings.provider.extra_body,
+            "extra_body": self._extra(),
         }
+
+    def _extra(self) -> dict[str, Json]:
+        """Further arguments of the call: the model's (``model.traits.call``), then the user's."""
+        return {**self.settings.model.traits.get("call", {}), **self.settings.provider.extra_body}
 
     def max_concurrency(self) -> int:
         """Two: one call computes while the files of the other are encoded."""
@@ -258,7 +262,7 @@ class DiffusersProvider(Provider):
         return _Opened(
             sampler,
             machine,
-            CallParams(facts, self.settings.provider.extra_body),
+            CallParams(facts, self._extra()),
             load.scheduler_of(pipe),
             identity.manifest_identity(source, facts, model)
             | ({"warnings": heard} if heard else {}),
