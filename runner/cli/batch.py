@@ -131,7 +131,8 @@ def run_batch(batch: Batch) -> int:
         refresh=lambda: _write_report(paths.root, live=True),
     )
     result = asyncio.run(execute(job))
-    _write_report(paths.root)
+    if result.tried or not paths.gallery.is_file():
+        _write_report(paths.root)
     _tell(result, paths)
     return _exit_code(result)
 

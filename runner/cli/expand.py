@@ -108,7 +108,7 @@ def expand(
         elif key not in dimensions:
             dimensions[key] = _choices(loader, key, config_values)
     axes = {**from_files, **axes}
-    variants = _variants(loader, config_name, fixed, dimensions)
+    variants = _variants(loader, config_name, fixed, dimensions, base)
     styles = _styles(loader, config_name, axes)
     return Expanded(tuple(variants), axes, styles, base, tuple(prepared))
 
@@ -161,12 +161,17 @@ def _choices(loader: ConfigLoader, key: str, values: Any) -> list[str]:
 
 
 def _variants(
-    loader: ConfigLoader, config_name: str, fixed: list[str], dimensions: dict[str, list[str]]
+    loader: ConfigLoader,
+    config_name: str,
+    fixed: list[str],
+    dimensions: dict[str, list[str]],
+    base: DictConfig,
 ) -> list[Composed]:
+    """One composed config per combination; the one without dimensions is composed already."""
     variants: list[Composed] = []
     problems: list[str] = []
     for point in itertools.product(*dimensions.values()):
-        config = task_config(compose(loader, config_name, [*fixed, *point]))
+        config = task_config(compose(loader, config_name, [*fixed, *point]) if point else base)
         try:
             refuse_secrets(config)
             settings = read_settings(without_axis_lists(config), {key_of(text) for text in fixed})

@@ -88,6 +88,7 @@ class Result:
         there: How many of them have their image.
         counts: Cells by outcome, earlier processes' included.
         made: Images that this process made.
+        tried: Attempts that this process made.
         cost_usd: What is known to have been paid, earlier processes' included.
         unknown_usd: What calls without an answer may have cost at most.
         elapsed_s: Wall seconds of this process.
@@ -100,6 +101,7 @@ class Result:
     there: int
     counts: Mapping[CellOutcome, int]
     made: int
+    tried: int
     cost_usd: float
     unknown_usd: float
     elapsed_s: float
@@ -194,6 +196,7 @@ class _Run:
             there=there,
             counts=dict(state.counts),
             made=state.counts["done"] - before,
+            tried=state.attempts_made - self.state.attempts_made,
             cost_usd=state.cost_usd,
             unknown_usd=state.cost_unknown_worst_usd,
             elapsed_s=elapsed_s,
