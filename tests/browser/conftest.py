@@ -25,9 +25,13 @@ QUIET = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium (or Chrome), driven by Playwright; no browser is downloaded."""
+    """Debian's Chromium (or Chrome), driven by Playwright; no browser is downloaded.
+
+    One for each module, because while Playwright runs, so does its event loop, and no other test
+    of the same process could start one.
+    """
     api = pytest.importorskip(
         "playwright.sync_api", reason="playwright is missing: pip install playwright"
     )

@@ -22,7 +22,8 @@ FLOORS: dict[str, set[str]] = {
     "cli": {"settings", "images", "record", "providers", "plan", "engine", "report"},
 }
 HEAVY = (
-    "torch", "diffusers", "transformers", "accelerate", "openai", "boto3", "google.cloud",
+    "torch", "diffusers", "transformers", "accelerate", "openai", "boto3",
+    "google.cloud.aiplatform",
     "google.genai", "ray", "jinja2", "PIL", "aiohttp", "pyarrow", "datasets",
 )  # fmt: skip
 
