@@ -302,6 +302,20 @@ class Provider(ABC):
             Exception: Anything; :meth:`classify` names it.
         """
 
+    async def attach(self, call: Call, fact: Mapping[str, Json], listener: Listener) -> Answer:
+        """Take up a job that an earlier process submitted, without submitting it again.
+
+        Args:
+            call: The call as it was sent.
+            fact: What :meth:`Listener.note` journalled of it: a job id, say. It never holds keys.
+            listener: As in :meth:`generate`.
+
+        Raises:
+            Exception: Anything; :meth:`classify` names it. An API without jobs, the default, is
+                ``ambiguous``: nobody can tell what became of the call.
+        """
+        raise ProviderError("ambiguous", "this API has no jobs that can be taken up again")
+
     async def close(self) -> None:
         """Give back what :meth:`open` took. Called once, also after errors."""
 

@@ -6,6 +6,9 @@
     python -m runner.providers.local.builtin.train transformer  # text encoders and transformer
     python -m runner.providers.local.builtin.train save         # write the pipeline
 
+A pipeline that was saved before is trained further by ``start`` in place of ``vae`` and
+``captions``: it turns the pipeline in ``--out`` into checkpoints.
+
 Two or more processes share a batch when started by ``torchrun --standalone --nproc-per-node N
 -m runner.providers.local.builtin.train …``; on a small CPU, two processes of one thread are
 faster than one of two. A stage that was interrupted continues from its last checkpoint.
@@ -35,6 +38,7 @@ from torch import Tensor, nn
 
 from runner.providers.local.builtin import MODEL_DIR, networks, scenes
 from runner.providers.local.builtin.captions import CaptionReader, encode
+from runner.providers.local.builtin.measure import load_pipeline
 from runner.providers.local.builtin.optimizer import Optimizers, add_over_processes, plateau
 
 _CHECKPOINT_EVERY = 250
@@ -245,9 +249,11 @@ def train_transformer(options: Options) -> None:
     latents: Tensor = torch.load(options.work / "latents.pt", weights_only=True)["latents"]
     drawn = list(_drawings(options))
     painter = Painter()
-    known = _load(options.work / "captions.pt")["weights"]
+    start = options.work / "start.pt"
+    known = _load(start if start.exists() else options.work / "captions.pt")["weights"]
+    wanted = painter.state_dict()
     painter.load_state_dict(
-        {key: value for key, value in known.items() if key.startswith("encoders.")}, strict=False
+        {key: value for key, value in known.items() if key in wanted}, strict=False
     )
     optimizers = Optimizers(
         painter.named_parameters(),
@@ -273,6 +279,20 @@ def train_transformer(options: Options) -> None:
         return F.mse_loss(velocity, noise - clean)
 
     _loop(options, "transformer", painter, optimizers, loss_of)
+
+
+def start_from_saved(options: Options) -> None:
+    """Turn a saved pipeline into the checkpoints that the other stages continue from."""
+    pipeline = load_pipeline(options.out)
+    torch.save({"weights": pipeline.vae.state_dict()}, options.work / "vae.pt")
+    painter = Painter()
+    for module, known in (
+        (painter.transformer, pipeline.transformer),
+        (painter.encoders[0], pipeline.text_encoder),
+        (painter.encoders[1], pipeline.text_encoder_2),
+    ):
+        module.load_state_dict(known.state_dict())
+    torch.save({"weights": painter.state_dict()}, options.work / "start.pt")
 
 
 def save(options: Options) -> None:
@@ -395,6 +415,7 @@ _STAGES: dict[str, tuple[Callable[[Options], None], int, int]] = {
     "vae": (train_vae, 1300, 16),
     "latents": (encode_drawings, 0, 0),
     "captions": (train_captions, 550, 96),
+    "start": (start_from_saved, 0, 0),
     "transformer": (train_transformer, 6000, 48),
     "save": (save, 0, 0),
 }
