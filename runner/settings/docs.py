@@ -67,7 +67,7 @@ def _table(model: type[BaseModel], prefix: str, *, sections: bool = True) -> str
             prefix == "pipeline." and name in PIPELINE_KEYS
         )
         what = (field.description or "") + (" · `axis`" if is_axis else "")
-        rows.append(f"| `{prefix}{name}` | {_type_text(field)} | {_default_text(field)} | {what} |")
+        rows.append(f"| `{prefix}{name}` | {type_text(field)} | {default_text(field)} | {what} |")
     return "\n".join(rows)
 
 
@@ -80,7 +80,8 @@ def _first_line(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").strip().splitlines()[0]
 
 
-def _default_text(field: FieldInfo) -> str:
+def default_text(field: FieldInfo) -> str:
+    """The default of a setting, for a table."""
     if field.is_required():
         return "required"
     default = field.get_default(call_default_factory=True, validated_data={})
@@ -88,11 +89,14 @@ def _default_text(field: FieldInfo) -> str:
         return "`null`"
     if isinstance(default, BaseModel):
         return "see below"
+    if isinstance(default, tuple):
+        return "none" if not default else f"`{', '.join(map(str, default))}`"
     shown = str(default).lower() if isinstance(default, bool) else str(default)
     return f"`{shown}`" if shown else "empty"
 
 
-def _type_text(field: FieldInfo) -> str:
+def type_text(field: FieldInfo) -> str:
+    """Type and range of a setting, for a table."""
     limits = [
         f"{sign} {value:g}" if abs(value) < 1e15 else f"{sign} 2^63"
         for sign, value in (
@@ -116,8 +120,10 @@ def _kind_text(kind: Any) -> str:
         return " or ".join(_kind_text(item) for item in arguments if item is not type(None))
     if origin is dict:
         return "mapping"
-    if origin is list:
+    if origin in (list, tuple):
         return f"list of {_kind_text(arguments[0])}"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return f"mapping of {', '.join(kind.model_fields)}"
     names = {str: "text", int: "integer", float: "number", bool: "true or false"}
     return names.get(kind) or str(getattr(kind, "__name__", "any"))
 

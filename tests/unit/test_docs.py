@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.cli import provider_docs
 from runner.settings.docs import TARGET, config_page
 from tests.conftest import REPOSITORY
 
@@ -17,6 +18,11 @@ PAGES = sorted(
 
 def test_the_config_page_is_what_the_settings_say() -> None:
     assert TARGET.read_text() == config_page(), "run `python -m runner.settings.docs`"
+
+
+def test_the_providers_page_is_what_the_providers_say() -> None:
+    fresh = provider_docs.providers_page()
+    assert provider_docs.TARGET.read_text() == fresh, "run `python -m runner.cli.provider_docs`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)

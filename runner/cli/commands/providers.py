@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from runner.cli.composer import CONFIG_NAME, group_options, make_hydra, parse_flags
-from runner.cli.expand import expand
-from runner.providers.contract import Capabilities, Param, Price, Provider
-from runner.providers.registry import make_provider, provider_names
-from runner.settings.cell import CellParams
-from runner.settings.errors import PrerequisiteError, RequestError, did_you_mean, listed
-from runner.settings.schema import ModelSettings, VariantSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One provider with its default model."""
-
-    name: str
-    settings: VariantSettings
-    provider: Provider
-    capabilities: Capabilities
-    missing: str
+from runner.cli.catalog import (
+    Entry,
+    ModelEntry,
+    allowed_text,
+    gather,
+    lifecycle_text,
+    models,
+    option_rows,
+    price_text,
+)
+from runner.cli.composer import group_options, make_hydra, parse_flags
+from runner.providers.registry import provider_names
+from runner.settings.errors import RequestError, did_you_mean, listed
 
 
 def command(argv: list[str]) -> int:
@@ -39,106 +33,69 @@ def command(argv: list[str]) -> int:
             raise RequestError(
                 f"{name}: no such provider{did_you_mean(name, known)}; known: {listed(known)}"
             )
-    entries = []
-    for name in names or known:
-        expanded = expand(
-            loader, CONFIG_NAME, [f"provider={name}", *flags.overrides], multirun=False
-        )
-        settings = expanded.variants[0].settings.variant()
-        provider = make_provider(settings)
-        entries.append(Entry(name, settings, provider, provider.capabilities(), _missing(provider)))
-    console = Console()
+    entries = gather(loader, names or known, flags.overrides)
+    console = Console(highlight=False)
     if names:
         for entry in entries:
-            _tell(console, entry)
+            _tell(console, entry, models(loader, entry))
     else:
         _list(console, entries)
     return 0
 
 
-def _missing(provider: Provider) -> str:
-    try:
-        provider.check_ready()
-    except PrerequisiteError as error:
-        return str(error)
-    return ""
+def _table(*titles: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
 
 
 def _list(console: Console, entries: list[Entry]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("provider", "default model", "lifecycle", "pipelines", "image", "here"):
-        table.add_column(title, overflow="fold")
+    table = _table("provider", "default model", "lifecycle", "pipelines", "an image", "keys taken")
     for entry in entries:
         table.add_row(
-            entry.name,
-            entry.settings.model.name,
+            entry.name if not entry.missing else f"{entry.name} [dim]·[/dim]",
+            escape(entry.settings.model.name),
             lifecycle_text(entry.settings.model),
-            " ".join(sorted(entry.capabilities.pipelines)),
-            price_text(entry.provider.estimate(CellParams())),
-            entry.missing or "ready",
+            " ".join(entry.pipelines),
+            price_text(entry.price),
+            " ".join(entry.params),
         )
     for name in sorted(set(provider_names()) - {entry.settings.provider.name for entry in entries}):
         table.add_row(name, "", "", "", "", f"third party: +provider.name={name}")
     console.print(table)
-    console.print("[dim]python -m runner providers NAME tells all of one[/dim]")
+    missing = [entry for entry in entries if entry.missing]
+    if missing:
+        console.print("· not ready on this machine:")
+        for entry in missing:
+            console.print(f"  [dim]{escape(entry.missing)}[/dim]")
+    console.print("python -m runner providers NAME tells all of one")
 
 
-def _tell(console: Console, entry: Entry) -> None:
-    console.print(f"[bold]{entry.name}[/bold]  {entry.settings.model.name}", highlight=False)
-    console.print(f"lifecycle  {lifecycle_text(entry.settings.model)}", highlight=False)
-    console.print(f"pipelines  {', '.join(sorted(entry.capabilities.pipelines))}", highlight=False)
-    console.print(f"here       {entry.missing or 'ready'}", highlight=False)
-    keys = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("key", "sent as", "allowed", "default", "note"):
-        keys.add_column(title, overflow="fold")
-    for key, param in entry.capabilities.params.items():
+def _tell(console: Console, entry: Entry, found: list[ModelEntry]) -> None:
+    command_line, *rest = entry.intro or ("",)
+    console.print(f"[bold]{entry.name}[/bold]  {escape(' '.join(line for line in rest if line))}")
+    console.print(f"try        {escape(command_line)}")
+    console.print(f"pipelines  {', '.join(entry.pipelines)}")
+    console.print(f"here       {escape(entry.missing) or 'ready'}")
+    if found:
+        table = _table("model=", "name", "lifecycle", "an image")
+        for model in found:
+            table.add_row(
+                model.choice,
+                escape(model.settings.name),
+                lifecycle_text(model.settings),
+                price_text(model.price),
+            )
+        console.print(table)
+    keys = _table("key", "sent as", "allowed", "default", "note")
+    for key, param in entry.params.items():
         default = "" if param.default is None else str(param.default)
-        keys.add_row(key, param.native, allowed_text(param), default, param.note)
+        keys.add_row(key, param.native, allowed_text(param), default, escape(param.note))
     console.print(keys)
-    if entry.provider.options_type is None:
-        return
-    options = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("provider.options.", "type", "default", "what"):
-        options.add_column(title, overflow="fold")
-    for name, option in entry.provider.options_type.model_fields.items():
-        kind = getattr(option.annotation, "__name__", None) or str(option.annotation)
-        default = (
-            "required"
-            if option.is_required()
-            else str(option.get_default(call_default_factory=True, validated_data={}))
-        )
-        options.add_row(name, kind.replace("typing.", ""), default, option.description or "")
-    console.print(options)
-
-
-def allowed_text(param: Param) -> str:
-    """The allowed values of a key, as a short text."""
-    if param.choices:
-        return " ".join(param.choices)
-    if param.minimum is None and param.maximum is None:
-        return ""
-    low = "" if param.minimum is None else f"{param.minimum:g}"
-    high = "" if param.maximum is None else f"{param.maximum:g}"
-    return f"{low} … {high}"
-
-
-def price_text(price: Price) -> str:
-    """A price per image, as a short text."""
-    if price.basis == "free":
-        return "free"
-    if price.low_usd is None or price.high_usd is None:
-        return "unknown"
-    if price.low_usd == price.high_usd:
-        return f"${price.low_usd:.4g}"
-    return f"${price.low_usd:.4g} to ${price.high_usd:.4g}"
-
-
-def lifecycle_text(model: ModelSettings) -> str:
-    """State, date and replacement of a model."""
-    lifecycle = model.lifecycle
-    parts: list[str] = [lifecycle.state]
-    if lifecycle.date:
-        parts.append(str(lifecycle.date))
-    if lifecycle.replacement:
-        parts.append(f"use {lifecycle.replacement}")
-    return ", ".join(parts)
+    options = option_rows(entry)
+    if options:
+        table = _table("provider.options.", "type", "default", "what")
+        for row in options:
+            table.add_row(*(escape(text.replace("`", "")) for text in row))
+        console.print(table)
