@@ -61,14 +61,18 @@ class FaultRules:
         refused: Codes or types of a safety refusal.
         refused_words: Words in the message that mean a refusal, for servers that lose the code.
         no_credit: Codes of an empty account.
+        no_credit_words: Words in the message that mean one, for servers without such a code.
         gone: Codes of a model that is not offered.
+        gone_words: Words in the message that mean one, for servers without such a code.
         statuses: HTTP statuses that mean something else here than usual.
     """
 
     refused: frozenset[str] = frozenset()
     refused_words: tuple[str, ...] = ()
     no_credit: frozenset[str] = frozenset()
+    no_credit_words: tuple[str, ...] = ()
     gone: frozenset[str] = frozenset()
+    gone_words: tuple[str, ...] = ()
     statuses: Mapping[int, FaultKind] | None = None
 
 
@@ -164,13 +168,19 @@ def status_fault(
 def _kind(status: int, said: ErrorText, rules: FaultRules) -> FaultKind:
     codes = {code.lower() for code in said.codes}
     words = said.message.lower()
-    if codes & (REFUSED | rules.refused) or any(word in words for word in rules.refused_words):
+
+    def said_any(of: tuple[str, ...]) -> bool:
+        return any(word in words for word in of)
+
+    if codes & (REFUSED | rules.refused) or said_any(rules.refused_words):
         return "refused"
-    if status == 402 or codes & (NO_CREDIT | rules.no_credit):
+    if status == 402 or codes & (NO_CREDIT | rules.no_credit) or said_any(rules.no_credit_words):
         return "auth"
     if rules.statuses and status in rules.statuses:
         return rules.statuses[status]
-    if status in {404, 410} or 300 <= status < 400 or codes & (GONE | rules.gone):
+    if codes & (GONE | rules.gone) or said_any(rules.gone_words):
+        return "gone"
+    if status in {404, 410} or 300 <= status < 400:
         return "gone"
     if status in {401, 403, 407}:
         return "auth"
@@ -186,7 +196,14 @@ def _kind(status: int, said: ErrorText, rules: FaultRules) -> FaultKind:
 
 def request_id(headers: Mapping[str, str]) -> str | None:
     """The provider's id of a request, from lower-case header names."""
-    for name in ("x-request-id", "request-id", "x-ms-request-id", "apim-request-id", "cf-ray"):
+    for name in (
+        "x-request-id",
+        "request-id",
+        "x-ms-request-id",
+        "apim-request-id",
+        "x-litellm-call-id",
+        "cf-ray",
+    ):
         if headers.get(name):
             return headers[name][:200]
     return None
