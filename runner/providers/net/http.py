@@ -114,6 +114,15 @@ class Http:
         require(self._extra, *self._modules)
         self.keys.read()
 
+    def key_headers(self) -> dict[str, str]:
+        """The headers with the key, as the environment has it now; none where there is no key.
+
+        Raises:
+            PrerequisiteError: A key is needed, and missing.
+        """
+        key = self.keys.read()
+        return dict(self._auth(key.reveal())) if key else {}
+
     @property
     def session(self) -> ClientSession:
         """The session; it carries no key of its own."""
@@ -203,8 +212,7 @@ class Http:
             url = path
             if origin(url) != self.base.origin:
                 raise bad_response("the address of another host, which does not get the key")
-        key = self.keys.read()
-        sent = {**(self._auth(key.reveal()) if key else {}), **(headers or {})}
+        sent = {**self.key_headers(), **(headers or {})}
         data: bytes | aiohttp.FormData | None = None
         if form is not None:
             data = make_form(form)
