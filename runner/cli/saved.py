@@ -28,6 +28,11 @@ from runner.settings.secrets import refuse_secret_overrides
 CHANGEABLE = ("limits.", "retry.", "output.quiet", "device.")
 """What may be set anew when a saved run goes on: nothing of it belongs to a cell's id."""
 
+_AGAIN = (
+    "it was stopped at its very start; give the command that made it again, with "
+    "hydra.run.dir set to this folder: what is done is kept"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Saved:
@@ -63,6 +68,8 @@ def run_folder(argv: list[str], command: str, *, overrides: bool = False) -> Run
         if root.parent.is_dir():
             near = did_you_mean(root.name, [path.name for path in root.parent.iterdir()])
         raise RequestError(f"{root}: no run folder (it has no plan.json){near}")
+    if not (root / "manifest.json").is_file():
+        raise RequestError(f"{root} has a plan.json and no manifest.json: {_AGAIN}")
     return RunPaths(root)
 
 
@@ -102,6 +109,8 @@ def read_saved(paths: RunPaths, overrides: list[str]) -> Saved:
         raise RequestError(f"{paths.manifest}: {error}") from error
     settings = [read_settings(without_axis_lists(config), overrides) for config in configs]
     plan = Plan.from_json(json.loads(paths.plan.read_text(encoding="utf-8")), root=paths.root)
+    if plan.hash != manifest.plan_hash:
+        raise RequestError(f"{paths.root} has a newer plan.json than manifest.json: {_AGAIN}")
     providers = tuple(make_provider(one.variant()) for one in settings)
     for variant, provider in zip(plan.variants, providers, strict=True):
         if variant.identity != digest(provider.identity()):
