@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -51,6 +52,11 @@ class Machinery:
     """The API has a safety system that refuses."""
     sends_request_id: ClassVar[bool] = True
     """The API names every request."""
+    has_jobs: ClassVar[bool] = False
+    """Requests become jobs that are polled; the server keeps them on a
+    :class:`~tests.servers.jobs.JobBoard` and counts only submissions as calls."""
+    refuses_late: ClassVar[bool] = True
+    """Where there are jobs: the safety system may end one that was taken."""
 
     # ------------------------------------------------------------------ machinery
 
@@ -63,6 +69,7 @@ class Machinery:
             monkeypatch.delenv(name.upper(), raising=False)
         for name in self.variables:
             monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr("runner.providers.net.jobs.rest", lambda _: asyncio.sleep(0.005))
         caplog.set_level(logging.DEBUG)
         gc.freeze()  # what is there before the test need not be searched after it
         yield

@@ -18,6 +18,7 @@ import asyncio
 import json
 import math
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,20 @@ import pytest
 from PIL import Image
 
 from runner.images import BadImage, inspect
-from runner.providers.contract import Missing
+from runner.providers.contract import Call, Missing
 from runner.providers.registry import make_provider
-from runner.settings.cell import CELL_KEYS, FILE_KEYS, CellParams
+from runner.settings.cell import CELL_KEYS, FILE_KEYS, CellParams, Json
 from runner.settings.confdir import conf_dir
 from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import VariantSettings
 from tests.contract.machinery import Machinery
 from tests.contract.support import (
     Asked,
+    Listening,
     ask,
     ask_all,
     ask_open,
+    attach,
     in_request,
     opened,
 )
@@ -57,7 +60,9 @@ class ProviderContract(Machinery):
         assert len(server.calls()) == 1
         assert any(in_request(seen, b"a red lighthouse") for seen in server.requests)
         assert "prompt" not in asked.answer.params_sent
-        assert asked.answer.params_sent["model"] or asked.answer.model_reported
+        model = self.settings(server).model.name
+        (seen,) = server.calls()
+        assert model in seen.path or in_request(seen, model.encode())
         if self.sends_request_id:
             assert asked.answer.request_id
 
@@ -99,8 +104,9 @@ class ProviderContract(Machinery):
             assert taken[key].native.partition(",")[0] in asked.answer.params_sent, key
 
     def test_seed(self, server: Loopback) -> None:
-        taken = "seed" in make_provider(self.settings(server)).capabilities().params
-        for seed in (0, 7) if taken else (7,):
+        taken = make_provider(self.settings(server)).capabilities().params.get("seed")
+        # Where 0 means random it cannot be asked for; elsewhere it is a value.
+        for seed in (int(taken.minimum or 0), 7) if taken else (7,):
             asked = self.ask(server, seed=seed)
             assert [found.seed_sent for found in asked.pictures] == [seed if taken else None]
         if not taken:
@@ -253,6 +259,84 @@ class ProviderContract(Machinery):
         asked = self.ask(server, "mislabelled")
         assert len(asked.pictures) == 1, asked.fault
         assert inspect(asked.pictures[0].data).info.mime == "image/jpeg"
+
+    # ------------------------------------------------------------------ jobs
+
+    def test_a_job_is_journalled_before_the_first_poll(self, server: Loopback) -> None:
+        self._needs_jobs()
+
+        class Full(Listening):
+            async def note(self, call: Call, fact: Mapping[str, Json]) -> None:
+                raise OSError("no space left on device")
+
+        asked = ask(self.settings(server), self.params(), listener=Full())
+        assert asked.fault is not None
+        assert len(server.calls()) == 1
+        assert all(server.is_call(seen) for seen in server.requests), "polled before the note"
+
+    def test_a_job_is_taken_up_again_and_not_sent_again(self, server: Loopback) -> None:
+        self._needs_jobs()
+        first = self.ask(server, **self.samples)
+        assert first.answer is not None, first.fault
+        (fact,) = first.listener.notes
+        written = json.dumps(fact)
+        assert server.key not in written
+        again = attach(self.settings(server), self.params(**self.samples), json.loads(written))
+        assert again.answer is not None, again.fault
+        assert [found.data for found in again.pictures] == [found.data for found in first.pictures]
+        assert replace(again.answer, outputs=()) == replace(first.answer, outputs=())
+        assert [p.seed_sent for p in again.pictures] == [p.seed_sent for p in first.pictures]
+        assert again.listener.notes == []
+        assert len(server.calls()) == 1, "sent again"
+
+    def test_a_fact_without_a_job_is_ambiguous(self, server: Loopback) -> None:
+        self._needs_jobs()
+        fault = attach(self.settings(server), self.params(), {}).fault
+        assert fault is not None
+        assert fault.kind == "ambiguous"
+        assert server.requests == []
+
+    @pytest.mark.parametrize("situation", ["odd_status", "slow_start", "busy_polls"])
+    def test_trouble_while_polling_is_waited_out(
+        self, server: Loopback, situation: Situation
+    ) -> None:
+        self._needs_jobs()
+        asked = self.ask(server, situation)
+        assert len(asked.pictures) == 1, asked.fault
+        assert len(server.calls()) == 1
+
+    @pytest.mark.parametrize("situation", ["stuck", "lost_job"])
+    def test_a_job_without_end_is_ambiguous_and_named(
+        self, server: Loopback, situation: Situation
+    ) -> None:
+        self._needs_jobs()
+        server.script(situation)
+        asked = ask(self.settings(server, "limits.timeout_s=0.5"), self.params())
+        assert asked.fault is not None
+        assert asked.fault.kind == "ambiguous", asked.fault.message
+        (fact,) = asked.listener.notes
+        assert str(fact["job"]) in asked.fault.message
+        assert len(server.calls()) == 1
+
+    def test_a_job_that_failed_is_never_done(self, server: Loopback) -> None:
+        self._needs_jobs()
+        asked = self.ask(server, "job_failed")
+        assert asked.pictures == []
+        assert asked.fault is not None
+        assert asked.fault.kind == "transient", asked.fault.message
+        assert asked.fault.request_id == asked.listener.notes[0]["job"]
+
+    def test_a_refusal_while_polling(self, server: Loopback) -> None:
+        self._needs_jobs()
+        if not self.refuses_late:
+            pytest.skip("this API refuses at once")
+        asked = self.ask(server, "refused_late")
+        outcomes = [output.outcome for output in asked.answer.outputs] if asked.answer else []
+        assert (asked.fault and asked.fault.kind == "refused") or outcomes == ["refused"]
+
+    def _needs_jobs(self) -> None:
+        if not self.has_jobs:
+            pytest.skip("this API answers at once")
 
     # ------------------------------------------------------------------ keys and addresses
 

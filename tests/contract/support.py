@@ -97,25 +97,51 @@ class Asked:
         return f"{self.answer!r}\n{self.fault!r}\n{fault!r}\n{self.trace}"
 
 
-async def ask_open(provider: Provider, params: CellParams, count: int = 1) -> Asked:
-    """Send one call through a provider that is open."""
-    asked = Asked()
+async def ask_open(
+    provider: Provider,
+    params: CellParams,
+    count: int = 1,
+    *,
+    listener: Listening | None = None,
+    fact: Mapping[str, Json] | None = None,
+) -> Asked:
+    """Send one call through a provider that is open, or take up the job of a journalled fact."""
+    asked = Asked(listener=listener or Listening())
+    call = Call("call", cells(params, count))
     try:
-        asked.answer = await provider.generate(Call("call", cells(params, count)), asked.listener)
+        if fact is None:
+            asked.answer = await provider.generate(call, asked.listener)
+        else:
+            asked.answer = await provider.attach(call, fact, asked.listener)
     except Exception as error:
         asked.fault = provider.classify(error)
         asked.trace = "".join(traceback.format_exception(error))
     return asked
 
 
-def ask(settings: VariantSettings, params: CellParams, count: int = 1) -> Asked:
+def ask(
+    settings: VariantSettings,
+    params: CellParams,
+    count: int = 1,
+    *,
+    listener: Listening | None = None,
+    fact: Mapping[str, Json] | None = None,
+) -> Asked:
     """Make, check, open, call once, close."""
 
     async def run() -> Asked:
         async with opened(settings) as provider:
-            return await asyncio.wait_for(ask_open(provider, params, count), 30)
+            asking = ask_open(provider, params, count, listener=listener, fact=fact)
+            return await asyncio.wait_for(asking, 30)
 
     return asyncio.run(run())
+
+
+def attach(
+    settings: VariantSettings, params: CellParams, fact: Mapping[str, Json], count: int = 1
+) -> Asked:
+    """Take up a job that another provider object submitted."""
+    return ask(settings, params, count, fact=fact)
 
 
 def ask_all(settings: VariantSettings, params: CellParams, count: int) -> list[Asked]:

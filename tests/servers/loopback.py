@@ -53,6 +53,13 @@ Situation = Literal[
     "redirect",  # 307 to another host
     "private_url",  # a good answer whose images lie at a private address
     "lost_url",  # a good answer whose images are not there
+    "stuck",  # a job that never ends
+    "odd_status",  # a job that is first in a state that nobody knows
+    "slow_start",  # a job that its own API does not know yet at first
+    "busy_polls",  # a job whose polls are refused at first: 429 and 500
+    "lost_job",  # a job that its own API no longer knows
+    "job_failed",  # a job that ends without pictures
+    "refused_late",  # a job that the safety system ends
 ]
 
 Custom = Callable[["Seen"], web.StreamResponse]

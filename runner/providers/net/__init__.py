@@ -6,10 +6,13 @@ from runner.providers.net.inputs import (
     InputImage,
     Inputs,
     alpha_mask,
+    binary_mask,
+    file_identity,
     grey_mask,
     inverted_mask,
     size_problem,
 )
+from runner.providers.net.jobs import JobError, Jobs, Pace, Running, sent_fields
 from runner.providers.net.native import given, native_fields
 from runner.providers.net.payload import encode_data_url
 from runner.providers.net.wire import Part, Reply, json_object, require
@@ -19,12 +22,18 @@ __all__ = [
     "Http",
     "InputImage",
     "Inputs",
+    "JobError",
+    "Jobs",
+    "Pace",
     "Part",
     "Reply",
+    "Running",
     "alpha_mask",
     "bad_response",
     "bearer",
+    "binary_mask",
     "encode_data_url",
+    "file_identity",
     "given",
     "grey_mask",
     "inverted_mask",
@@ -32,5 +41,6 @@ __all__ = [
     "native_fields",
     "one_line",
     "require",
+    "sent_fields",
     "size_problem",
 ]

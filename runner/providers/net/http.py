@@ -18,7 +18,7 @@ import json as jsonlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from runner.images import BadImage
 from runner.providers.contract import Missing, Picture, ProviderError
@@ -77,6 +77,8 @@ class Http:
         rules: What the API's own error codes mean.
         extra: The extra that brings the packages which :meth:`check_ready` looks for.
         modules: Those packages.
+        domain: The vendor's domain, where its hosts share one key (``bfl.ai``: an answer may send
+            us to ``api.us1.bfl.ai``). Without it the key goes to the base URL's own host only.
 
     Raises:
         RequestError: ``provider.base_url`` or ``provider.api_key_env`` is wrong.
@@ -93,6 +95,7 @@ class Http:
         rules: FaultRules = COMMON_RULES,
         extra: str = "http",
         modules: Sequence[str] = ("aiohttp", "pybase64"),
+        domain: str | None = None,
     ) -> None:
         self.base = check_base_url(settings, base_url)
         self.keys = Keys(settings, *variables, required=key_required)
@@ -101,6 +104,7 @@ class Http:
         self._auth = auth
         self._extra = extra
         self._modules = tuple(modules)
+        self._domain = domain
         self._guard = Guard(self.base)
         self._session: ClientSession | None = None
         self._proxies: dict[str, str | None] = {}
@@ -156,7 +160,7 @@ class Http:
 
         Args:
             method: HTTP method.
-            path: Begins with ``/``, below the base URL; or a whole address on the same host.
+            path: Begins with ``/``, below the base URL; or a whole address that :meth:`trusts`.
             json: Body as JSON.
             form: Body as a multipart form.
             query: Parameters of the address; never a key.
@@ -210,7 +214,7 @@ class Http:
         url = self.base.text + path
         if "://" in path:
             url = path
-            if origin(url) != self.base.origin:
+            if not self.trusts(url):
                 raise bad_response("the address of another host, which does not get the key")
         sent = {**self.key_headers(), **(headers or {})}
         data: bytes | aiohttp.FormData | None = None
@@ -276,6 +280,41 @@ class Http:
             warnings=tuple(warnings),
             extras=extras or {},
         )
+
+    async def upload(self, url: str, form: Sequence[Part]) -> None:
+        """Send a file to where an answer says that it belongs (a presigned form): without the key.
+
+        Raises:
+            ProviderError: The address is one that must not be reached, or the file was not taken.
+        """
+        import aiohttp
+
+        if problem := await self._guard.problem(url):
+            raise ProviderError("invalid", problem, code="address_refused")
+        try:
+            async with self.session.post(
+                url, data=make_form(form), allow_redirects=False, proxy=self.proxy(url)
+            ) as response:
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            # No picture was asked for yet, so nothing is paid twice.
+            lost = f"the input file did not arrive ({type(error).__name__})"
+            raise ProviderError("transient", lost, code="upload_lost") from None
+        if not 200 <= status < 300:
+            raise ProviderError(
+                "transient" if status >= 500 or status in {408, 429} else "invalid",
+                f"{origin(url)} did not take the input file: HTTP {status}",
+                code=str(status),
+            )
+
+    def trusts(self, url: str) -> bool:
+        """Whether an address may get the key: on the base URL's host, or the vendor's domain."""
+        place = origin(url)
+        if place == self.base.origin:
+            return True
+        host, domain = urlsplit(place).hostname or "", self._domain
+        own = domain is not None and f".{self.base.host}".endswith(f".{domain}")
+        return own and place.startswith("https://") and f".{host}".endswith(f".{domain}")
 
     async def fetch(self, url: str, limit: int = MAX_IMAGE_BYTES) -> bytes:
         """Download a result or an input image: without key, bounded, never from where it must not.
