@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,20 @@ def as_input(data: bytes, path: str, what: str = "pipeline.image") -> InputImage
     return InputImage(f"image{info.suffix}", data, info.mime, info.width, info.height)
 
 
+def file_identity(path: str, what: str) -> str:
+    """What a file of the options counts as in a cell's id: its content, or its address.
+
+    Raises:
+        RequestError: It cannot be read.
+    """
+    if "://" in path:
+        return path
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise RequestError(f"{what}={path}: cannot be read: {error.strerror}") from None
+
+
 def size_problem(image: str | None, mask: str | None) -> str | None:
     """What is wrong with an image and its mask on disk, before anything is sent.
 
@@ -167,6 +182,12 @@ def inverted_mask(mask: InputImage) -> InputImage:
 def grey_mask(mask: InputImage) -> InputImage:
     """Our mask (white = repaint) as a grey PNG, whatever kind of file it is."""
     return _png(_grey(mask))
+
+
+@functools.lru_cache(maxsize=4)
+def binary_mask(mask: InputImage) -> InputImage:
+    """Our mask (white = repaint) as a grey PNG of nothing but black and white."""
+    return _png(_grey(mask).point(lambda value: 255 if value >= 128 else 0))
 
 
 def _grey(mask: InputImage) -> Image:
