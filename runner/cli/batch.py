@@ -130,7 +130,10 @@ def run_batch(batch: Batch) -> int:
         again=batch.again,
         refresh=lambda: _write_report(paths.root, live=True),
     )
-    result = asyncio.run(execute(job))
+    try:
+        result = asyncio.run(execute(job))
+    except (OSError, ExceptionGroup) as error:
+        raise _disk_fault(error, paths) from error
     if result.tried or not paths.gallery.is_file():
         _write_report(paths.root)
     _tell(result, paths)
@@ -261,6 +264,25 @@ def _tell(result: Result, paths: RunPaths) -> None:
     print(f"look at {paths.gallery}")
     if result.status != "done":
         print(f"go on with: python -m runner resume {shlex.quote(str(paths.root))}")
+
+
+def _disk_fault(error: OSError | ExceptionGroup, paths: RunPaths) -> PrerequisiteError:
+    """What a failing disk means for a run: nothing that was journalled is lost.
+
+    Raises:
+        ExceptionGroup: It is no fault of a disk.
+    """
+    fault: BaseException = error
+    if isinstance(error, ExceptionGroup):
+        if error.split(OSError)[1] is not None:
+            raise error
+        while isinstance(fault, BaseExceptionGroup):
+            fault = fault.exceptions[0]
+    where = shlex.quote(str(paths.root))
+    return PrerequisiteError(
+        f"the run folder cannot be written ({fault}); what was made before is safe: make room or "
+        f"access there, then go on with: python -m runner resume {where}"
+    )
 
 
 def _exit_code(result: Result) -> int:
