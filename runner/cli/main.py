@@ -7,7 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from runner.settings.errors import RequestError, RunnerError, did_you_mean, listed
+from runner.settings.errors import (
+    PrerequisiteError,
+    RequestError,
+    RunnerError,
+    did_you_mean,
+    listed,
+)
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "cells, calls, price range and warnings; sends nothing"),
@@ -47,6 +53,10 @@ def run(argv: Sequence[str]) -> int:
         # Whoever read our output has gone; Python would complain again while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        _raise_if_wanted()
+        print(f"error: {error.strerror or error}: {error.filename or 'a file'}", file=sys.stderr)
+        return PrerequisiteError.exit_code
 
 
 def _dispatch(argv: list[str]) -> int:
