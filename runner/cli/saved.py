@@ -53,15 +53,23 @@ class Saved:
     configs: tuple[dict[str, Any], ...]
 
 
-def run_folder(argv: list[str], command: str, *, overrides: bool = False) -> RunPaths:
+def run_folder(
+    argv: list[str], command: str, *, overrides: bool = False, usage: str = "RUN_DIR"
+) -> RunPaths:
     """The run folder that a command names.
+
+    Args:
+        argv: What was typed after the command.
+        command: Its name.
+        overrides: Whether ``key=value`` may stand there too.
+        usage: What should have been typed.
 
     Raises:
         RequestError: None is named, or it is none.
     """
     names = [text for text in argv if not (overrides and "=" in text)]
     if len(names) != 1:
-        raise RequestError(f"usage: python -m runner {command} RUN_DIR")
+        raise RequestError(f"usage: python -m runner {command} {usage}")
     root = Path(names[0])
     if not (root / "plan.json").is_file():
         near = ""
