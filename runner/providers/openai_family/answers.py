@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from runner.images import BadImage, sniff
@@ -28,6 +28,7 @@ async def read_answer(
     book: PriceBook | None,
     price: Price,
     reported_usd: float | None = None,
+    seeds: Sequence[int | None] = (),
     warnings: Sequence[str] = (),
     extras: Mapping[str, bytes] | None = None,
 ) -> Answer:
@@ -42,6 +43,7 @@ async def read_answer(
         book: The model's prices, for usage figures.
         price: What one image costs where there are none.
         reported_usd: The cost that the server reports itself.
+        seeds: What was sent for each image; empty: the API has no seeds.
         warnings: For every picture.
         extras: Further files of the first picture.
     """
@@ -51,12 +53,13 @@ async def read_answer(
     notes = list(warnings)
     if len(items) > len(call.cells):
         notes.append(f"{len(items)} images came, {len(call.cells)} were asked for")
-    outputs = await asyncio.gather(
-        *(
-            _output(items[at] if at < len(items) else None, http, effective, notes, extras, at)
-            for at in range(len(call.cells))
-        )
-    )
+
+    def output(at: int) -> Awaitable[Picture | Missing]:
+        item = items[at] if at < len(items) else None
+        seed = seeds[at] if seeds else None
+        return _output(item, http, effective, notes, extras, at, seed)
+
+    outputs = await asyncio.gather(*map(output, range(len(call.cells))))
     usage = reply.get("usage")
     svg_usage = reply.get("svg_usage")
     usage_usd = None
@@ -89,18 +92,22 @@ async def _output(
     notes: Sequence[str],
     extras: Mapping[str, bytes] | None,
     at: int,
+    seed: int | None,
 ) -> Picture | Missing:
     if not isinstance(item, Mapping):
         message = "fewer images than asked" if at else "no image in the answer"
         return Missing(outcome="failed", kind="no_image", message=message)
     if item.get("error"):
         return refused_or_failed(item, http)
-    source = _text(item.get("b64_json")) or _text(item.get("url"))
+    source, url = _text(item.get("b64_json")), _text(item.get("url"))
+    if source is None and url is not None:
+        source = http.base.origin + url if url.startswith("/") else url
     if source is None:
         said = http.keys.redact(one_line(str(item.get("text") or item.get("revised_prompt") or "")))
         return Missing(outcome="failed", kind="no_image", message=said or "no image in the answer")
     return await http.take(
         source,
+        seed_sent=seed,
         revised_prompt=_text(item.get("revised_prompt")),
         effective=effective,
         warnings=notes,

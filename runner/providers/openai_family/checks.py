@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from runner.providers.net import given, size_problem
 from runner.providers.openai_family.options import (
+    ACCOUNT,
     EDIT_ONLY,
     GENERATE_ONLY,
     GIF_ONLY,
-    OpenAIOptions,
+    ImagesOptions,
     OpenAITraits,
 )
 from runner.providers.sizes import SizeError
@@ -18,13 +19,14 @@ from runner.settings.errors import listed
 
 
 def option_problems(
-    model: str, pipeline: PipelineKind, options: OpenAIOptions, traits: OpenAITraits
+    model: str, pipeline: PipelineKind, options: ImagesOptions, traits: OpenAITraits
 ) -> Iterator[str]:
     """What is wrong with the options, whatever the cell."""
-    for name in given(options):
+    for name in given(options).keys() - ACCOUNT:
         key = f"provider.options.{name}"
         if name not in traits.options:
-            yield f"{key}: model {model} does not take it; it takes {listed(traits.options)}"
+            takes = listed(traits.options) or "none"
+            yield f"{key}: model {model} does not take it; it takes {takes}"
         elif pipeline == "text2img" and name in EDIT_ONLY:
             yield f"{key}: it needs an input image: pipeline=img2img pipeline.image=FILE"
         elif pipeline != "text2img" and name in GENERATE_ONLY:
@@ -48,7 +50,7 @@ def cell_problems(
     params: CellParams,
     model: str,
     pipeline: PipelineKind,
-    options: OpenAIOptions,
+    options: ImagesOptions,
     traits: OpenAITraits,
 ) -> Iterator[str]:
     """What is wrong with one cell's parameters, together with the options."""
@@ -67,7 +69,7 @@ def cell_problems(
         yield (
             f"prompt: {len(params.prompt):,} characters; model {model} takes {traits.max_prompt:,}"
         )
-    file_format = params.output_format or "png"
+    file_format = params.output_format or next(iter(traits.output_formats), "png")
     chosen = given(options)
     if params.background == "transparent" and file_format not in {"png", "webp"}:
         yield (

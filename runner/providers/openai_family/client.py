@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from runner.providers.contract import ProviderError
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 OPENAI_DOMAIN = "openai.com"
 
+Authorize = Callable[[], Awaitable[Mapping[str, str]]]
+"""Makes the headers with the key or token, asked for every request."""
+
 
 def make_client(
     http: Http,
     *,
     organization: str | None = None,
     project: str | None = None,
-    headers: Mapping[str, str] | None = None,
+    authorize: Authorize | None = None,
 ) -> openai.AsyncOpenAI:
     """A client for the provider's base URL, without retries. The key is read for every request.
 
@@ -36,7 +39,7 @@ def make_client(
         http: The provider's base URL, key and session; must be open when a request is sent.
         organization: Sent as ``OpenAI-Organization``.
         project: Sent as ``OpenAI-Project``.
-        headers: Further headers of every request.
+        authorize: Where a token takes the key's place.
     """
     import httpx2
     import openai
@@ -47,12 +50,13 @@ def make_client(
         async def send(
             self, request: httpx2.Request, *, stream: bool = False, **_: Any
         ) -> httpx2.Response:
-            if not has_key:
-                request.headers.pop("authorization", None)
+            request.headers.pop("authorization", None)  # the SDK insists on a key of its own
+            headers = {name.decode(): value.decode() for name, value in request.headers.raw}
+            headers |= await authorize() if authorize else http.key_headers()
             response = await http.session.request(
                 request.method,
                 str(request.url),
-                headers=[(name.decode(), value.decode()) for name, value in request.headers.raw],
+                headers=headers,
                 data=await request.aread() or None,
                 allow_redirects=False,
                 proxy=http.proxy(str(request.url)),
@@ -69,21 +73,16 @@ def make_client(
                     content = await response.content.read(MAX_ERROR_BYTES)
             return httpx2.Response(response.status, headers=found, content=content, request=request)
 
-    async def key() -> str:
-        secret = http.keys.read()
-        return secret.reveal() if secret else ""
-
-    has_key = http.keys.read() is not None
     default: dict[str, str | openai.Omit] = {"Accept-Encoding": "identity"}
     if not _is_openai(http.base.host):
         # The SDK fills these from OpenAI's own variables; they are nobody else's business.
         ambient = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
         names = [line.partition(":")[0].strip() for line in ambient if ":" in line]
         default |= dict.fromkeys([*names, "OpenAI-Organization", "OpenAI-Project"], openai.Omit())
-    given = {"OpenAI-Organization": organization, "OpenAI-Project": project, **(headers or {})}
+    given = {"OpenAI-Organization": organization, "OpenAI-Project": project}
     default |= {name: value for name, value in given.items() if value is not None}
     return openai.AsyncOpenAI(
-        api_key=key if has_key else "none",  # the SDK insists on one
+        api_key="none",
         base_url=http.base.text,
         max_retries=0,
         default_headers=default,  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""Native parameters and model traits of OpenAI's Images API, typed."""
+"""Native parameters and model traits of OpenAI's Images API and its relatives, typed."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ class SvgOptions(Section):
     )
 
 
-class OpenAIOptions(Section):
+class ImagesOptions(Section):
     """Native parameters of OpenAI's Images API that have no neutral name."""
 
     moderation: Literal["auto", "low"] | None = Field(
@@ -52,16 +52,140 @@ class OpenAIOptions(Section):
     safety_identifier: str | None = Field(
         None, description="stable, hashed id of your end user, for the vendor's safety checks"
     )
+
+
+class OpenAIOptions(ImagesOptions):
+    """Those of OpenAI itself: who is billed."""
+
     organization: str | None = Field(None, description="organization that is billed")
     project: str | None = Field(None, description="project that is billed")
 
 
-NOT_SENT = frozenset({"images", "markup", "organization", "project"})
-"""Options that are files or headers, not fields of the request."""
+class AzureOptions(ImagesOptions):
+    """Those of Azure: which deployment, by which version of the API, and who asks."""
 
-EDIT_ONLY = frozenset({"input_fidelity", "images", "markup"})
-GENERATE_ONLY = frozenset({"moderation"})
+    deployment: str | None = Field(
+        None, description="name of your deployment; the model's name by default"
+    )
+    api_version: str | None = Field(
+        None,
+        pattern=r"^(\d{4}-\d\d-\d\d(-preview)?|v1|preview)$",
+        description="2025-04-01-preview or another date: the older endpoint per deployment; "
+        "nothing, v1 or preview: the v1 endpoint",
+    )
+    auth: Literal["auto", "api_key", "entra"] = Field(
+        "auto",
+        description="api_key: the resource's key; entra: a token of Microsoft Entra ID; auto: the "
+        "key if it is set, then the token's variable, then azure-identity",
+    )
+    scope: str = Field(
+        "https://cognitiveservices.azure.com/.default",
+        description="what azure-identity asks a token for",
+    )
+
+
+class DiffusionOptions(ImagesOptions):
+    """Those of OpenAI's API as servers of diffusion models extend it: vLLM-Omni, SGLang, others."""
+
+    true_cfg_scale: float | None = Field(
+        None, ge=0, description="real classifier-free guidance of models that are distilled"
+    )
+    guidance_scale_2: float | None = Field(
+        None, ge=0, description="guidance of the second stage of a model (edits only)"
+    )
+    flow_shift: float | None = Field(None, description="shift of the flow-matching schedule")
+    generator_device: str | None = Field(
+        None, description="device of the random generator: cpu, cuda"
+    )
+    max_sequence_length: int | None = Field(None, ge=1, description="most tokens of the prompt")
+    lora: dict[str, Any] | None = Field(
+        None, description="LoRA of this request: name, path on the server, scale, int_id"
+    )
+    layers: int | None = Field(None, ge=2, le=10, description="layers of a layered model")
+    resolution: int | None = Field(
+        None, ge=1, description="resolution of a layered model, instead of a size (edits only)"
+    )
+    reference_image: str | None = Field(
+        None, description="image to take the look from, besides pipeline.image: a path"
+    )
+    system_prompt: str | None = Field(None, description="system prompt of models that have one")
+    use_system_prompt: (
+        Literal[
+            "dynamic", "en_vanilla", "en_recaption", "en_think_recaption", "en_unified", "custom"
+        ]
+        | None
+    ) = Field(None, description="which system prompt (generations only)")
+    sys_type: str | None = Field(None, description="which system prompt (edits only)")
+    bot_task: str | None = Field(None, description="the model's own task mode, such as cot")
+    task_type: str | None = Field(None, description="one of the tasks that the server offers")
+    enhance_prompt: bool | None = Field(None, description="let the server rewrite the prompt")
+    extra_params: dict[str, Any] | None = Field(
+        None, description="model-specific parameters, passed on as they are (generations only)"
+    )
+    diffusers_kwargs: dict[str, Any] | None = Field(
+        None, description="arguments for the diffusers back end (generations only)"
+    )
+    output_quality: Literal["default", "maximum", "high", "medium", "low"] | None = Field(
+        None, description="quality of the file, where output_compression is not given"
+    )
+    enable_teacache: bool | None = Field(None, description="skip steps that change little")
+    enable_cache_dit: bool | None = Field(None, description="cache blocks of the transformer")
+    cache_dit_params: dict[str, Any] | None = Field(
+        None, description="how blocks of the transformer are cached"
+    )
+    enable_upscaling: bool | None = Field(None, description="upscale the picture afterwards")
+    upscaling_model_path: str | None = Field(
+        None, description="upscaling model: a Hub id, or a path on the server"
+    )
+    upscaling_scale: int | None = Field(None, ge=1, description="factor of the upscaling")
+    progressive_mode: str | None = Field(
+        None, description="make the picture in growing resolutions (generations only)"
+    )
+    progressive_levels: int | None = Field(
+        None, ge=1, description="number of those resolutions (generations only)"
+    )
+    progressive_delta: float | None = Field(
+        None, description="noise between those resolutions (generations only)"
+    )
+
+
+ACCOUNT = frozenset({"organization", "project", "deployment", "api_version", "auth", "scope"})
+"""Options that say where a request goes and who is billed: no fields, no change of the picture."""
+
+FILES = frozenset({"images", "markup", "reference_image"})
+"""Options that are files."""
+
+EDIT_ONLY = FILES | {"input_fidelity", "guidance_scale_2", "resolution", "sys_type"}
+GENERATE_ONLY = frozenset(
+    {
+        "moderation",
+        "flow_shift",
+        "max_sequence_length",
+        "use_system_prompt",
+        "extra_params",
+        "diffusers_kwargs",
+        "progressive_mode",
+        "progressive_levels",
+        "progressive_delta",
+    }
+)
 GIF_ONLY = frozenset({"frame_count", "frame_duration_ms"})
+JSON_TEXT = frozenset({"lora", "cache_dit_params"})
+"""Options that a multipart form carries as JSON text."""
+
+TextKey = Literal["negative_prompt", "quality", "style", "background", "output_format"]
+NumberKey = Literal["seed", "steps", "guidance_scale", "strength"]
+
+
+class KeyTrait(Section):
+    """How a model takes a cell-level key that OpenAI's own models do not have."""
+
+    native: str = Field(description="its name on the wire")
+    minimum: float | None = Field(None, description="smallest number")
+    maximum: float | None = Field(None, description="largest number")
+    default: float | str | None = Field(None, description="what is used when it is not sent")
+    pipelines: tuple[PipelineKind, ...] = Field((), description="kinds that take it; none: all")
+    note: str = Field("", description="a rule that the range cannot say")
 
 
 class OpenAITraits(Section):
@@ -82,4 +206,16 @@ class OpenAITraits(Section):
     max_input_images: int = Field(16, ge=1, description="most input images of an edit")
     response_format: Literal["b64_json"] | None = Field(
         None, description="sent only to models that need it"
+    )
+    keys: dict[TextKey | NumberKey, KeyTrait] = Field(
+        default_factory=dict, description="further cell-level keys"
+    )
+    seed_per_image: bool = Field(False, description="image i is made with seed s + i")
+    reproducible: bool = Field(False, description="the same request gives the same picture")
+    mask_field: str = Field("mask", description="name of the mask's field")
+    mask_polarity: Literal["transparent", "white", "black"] = Field(
+        "transparent", description="what in the mask is painted anew"
+    )
+    default_size: str | None = Field(
+        None, description="what is made when no size is asked, for the price"
     )
