@@ -28,6 +28,8 @@ class Machinery:
     server_type: ClassVar[type[Loopback]]
     variables: ClassVar[tuple[str, ...]]
     """Environment variables that may hold the key, the documented one first."""
+    key_required: ClassVar[bool] = True
+    """The API makes nothing without a key; others may run without."""
     samples: ClassVar[Mapping[str, Any]] = {}
     """A good value for every cell-level key that the default model takes, files left out."""
     bad_samples: ClassVar[Mapping[str, Any]] = {}
