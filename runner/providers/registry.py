@@ -18,6 +18,7 @@ BUILT_IN: dict[str, str] = {
     "diffusers": "runner.providers.local.diffusers:DiffusersProvider",
     "fake": "runner.providers.fake:FakeProvider",
     "openai": "runner.providers.openai:OpenAIProvider",
+    "xinference": "runner.providers.xinference:XinferenceProvider",
 }
 """Name to ``module:class``."""
 
