@@ -384,3 +384,16 @@ def test_base_url_type_is_plain_data() -> None:
     assert BaseUrl("https://x", "https://x", "x", False) == check_base_url(
         settings("https://x"), None
     )
+
+
+def test_details_of_an_error_in_googles_shape() -> None:
+    def fault(status: int, *details: dict[str, str], code: str = "RESOURCE_EXHAUSTED") -> Any:
+        error = {"code": status, "message": "no", "status": code, "details": list(details)}
+        rules = FaultRules(auth=frozenset({"api_key_invalid"}))
+        return status_fault(status, {"retry-after": "1"}, {"error": error}, rules)
+
+    wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "41.5s"}
+    assert fault(429, {"reason": "RATE_LIMIT_EXCEEDED"}, wait).retry_after == 41.5
+    assert fault(429, {"retryDelay": "soon"}).retry_after == 1
+    assert fault(400, {"reason": "API_KEY_INVALID"}, code="INVALID_ARGUMENT").kind == "auth"
+    assert fault(400, code="INVALID_ARGUMENT").kind == "invalid"

@@ -20,6 +20,7 @@ from runner.providers.net.address import origin
 
 _LONGEST_MESSAGE = 300
 _TAG = re.compile(r"<(script|style).*?</\1>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)s\Z")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 REFUSED = frozenset(
@@ -47,10 +48,12 @@ class ErrorText:
     Attributes:
         message: One line, shortened; empty if it says nothing.
         codes: Every code and type in it, as written, the most telling first.
+        retry_after_s: Seconds to wait, where the body says so: Google's ``RetryInfo``.
     """
 
     message: str
     codes: tuple[str, ...] = ()
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,7 @@ class FaultRules:
         refused_words: Words in the message that mean a refusal, for servers that lose the code.
         no_credit: Codes of an empty account.
         no_credit_words: Words in the message that mean one, for servers without such a code.
+        auth: Codes of a key or account that is not accepted, where the status does not say so.
         gone: Codes of a model that is not offered.
         gone_words: Words in the message that mean one, for servers without such a code.
         statuses: HTTP statuses that mean something else here than usual.
@@ -71,6 +75,7 @@ class FaultRules:
     refused_words: tuple[str, ...] = ()
     no_credit: frozenset[str] = frozenset()
     no_credit_words: tuple[str, ...] = ()
+    auth: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
     gone_words: tuple[str, ...] = ()
     statuses: Mapping[int, FaultKind] | None = None
@@ -99,10 +104,24 @@ def error_text(body: object) -> ErrorText:
         return ErrorText(one_line(_words(inner)), _codes(body))
     deeper = inner.get("inner_error", inner.get("innererror"))
     nested = _codes(deeper) if isinstance(deeper, Mapping) else ()
+    found = inner.get("details")
+    details = (
+        [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+    )
+    for item in details:
+        nested += _codes(item)
+    waits = [wait for item in details if (wait := _seconds(item.get("retryDelay"))) is not None]
     message = next(
         (inner[key] for key in ("message", "detail", "reason", "error") if inner.get(key)), ""
     )
-    return ErrorText(one_line(_words(message)), (*_codes(inner), *nested))
+    codes = (*_codes(inner), *nested)
+    return ErrorText(one_line(_words(message)), codes, max(waits, default=None))
+
+
+def _seconds(text: object) -> float | None:
+    """A duration as Google writes it: ``7s`` or ``0.5s``."""
+    match = _DURATION.match(text) if isinstance(text, str) else None
+    return float(match[1]) if match else None
 
 
 def one_line(text: str) -> str:
@@ -160,7 +179,7 @@ def status_fault(
         f"HTTP {status} {'' if code == str(status) else code}".rstrip()
         + (f": {message}" if message else ""),
         code=code,
-        retry_after=retry_after(lower),
+        retry_after=retry_after(lower) if said.retry_after_s is None else said.retry_after_s,
         request_id=request_id(lower),
     )
 
@@ -182,7 +201,7 @@ def _kind(status: int, said: ErrorText, rules: FaultRules) -> FaultKind:
         return "gone"
     if status in {404, 410} or 300 <= status < 400:
         return "gone"
-    if status in {401, 403, 407}:
+    if status in {401, 403, 407} or codes & rules.auth:
         return "auth"
     if status in {429, 529}:
         return "rate_limit"

@@ -151,6 +151,7 @@ class Http:
         *,
         json: Json = None,
         form: Sequence[Part] | None = None,
+        body: bytes | None = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         limit: int = MAX_ANSWER_BYTES,
@@ -163,6 +164,7 @@ class Http:
             path: Begins with ``/``, below the base URL; or a whole address that :meth:`trusts`.
             json: Body as JSON.
             form: Body as a multipart form.
+            body: Body as it is; its type belongs into ``headers``.
             query: Parameters of the address; never a key.
             headers: Further headers.
             limit: Most bytes of the answer.
@@ -172,9 +174,11 @@ class Http:
             ProviderError: Any status other than 2xx, or a body beyond the limit.
             aiohttp.ClientError: The connection broke; :meth:`classify` names it.
         """
-        async with self._request(method, path, json, form, query, headers, timeout_s) as response:
-            body = await read_bounded(response, limit)
-            return Reply(response.status, _lower(response.headers), body)
+        async with self._request(
+            method, path, json, form, query, headers, timeout_s, body
+        ) as response:
+            content = await read_bounded(response, limit)
+            return Reply(response.status, _lower(response.headers), content)
 
     @asynccontextmanager
     async def stream(
@@ -208,6 +212,7 @@ class Http:
         query: Mapping[str, str] | None,
         headers: Mapping[str, str] | None,
         timeout_s: float | None,
+        body: bytes | None = None,
     ) -> AsyncIterator[ClientResponse]:
         import aiohttp
 
@@ -217,7 +222,7 @@ class Http:
             if not self.trusts(url):
                 raise bad_response("the address of another host, which does not get the key")
         sent = {**self.key_headers(), **(headers or {})}
-        data: bytes | aiohttp.FormData | None = None
+        data: bytes | aiohttp.FormData | None = body
         if form is not None:
             data = make_form(form)
         elif json is not None:
@@ -237,8 +242,8 @@ class Http:
             **options,
         ) as response:
             if not 200 <= response.status < 300:
-                body = (await response.content.read(MAX_ERROR_BYTES))[:MAX_ERROR_BYTES]
-                raise self.status_fault(response.status, _lower(response.headers), body)
+                said = (await response.content.read(MAX_ERROR_BYTES))[:MAX_ERROR_BYTES]
+                raise self.status_fault(response.status, _lower(response.headers), said)
             yield response
 
     async def take(
