@@ -17,6 +17,7 @@ ENTRY_POINT_GROUP = "runner.providers"
 BUILT_IN: dict[str, str] = {
     "diffusers": "runner.providers.local.diffusers:DiffusersProvider",
     "fake": "runner.providers.fake:FakeProvider",
+    "nscale": "runner.providers.nscale:NscaleProvider",
     "openai": "runner.providers.openai:OpenAIProvider",
     "xinference": "runner.providers.xinference:XinferenceProvider",
 }
