@@ -77,9 +77,17 @@ def test_an_end_mark_does_not_hide_a_truncated_png() -> None:
     data = picture(4, size=(64, 64))
     body = data.index(b"IDAT")
     broken = data[: body + 40] + b"\0\0\0\0IEND\xaeB`\x82"
-    inspect(broken, decode=False)
-    with pytest.raises(BadImage, match="does not decode"):
-        inspect(broken)
+    for decode in (False, True):
+        with pytest.raises(BadImage, match="damaged"):
+            inspect(broken, decode=decode)
+
+
+def test_a_wrong_bit_in_a_png_is_found_without_decoding() -> None:
+    data = picture(4, size=(64, 64))
+    body = data.index(b"IDAT") + 20
+    broken = data[:body] + bytes([data[body] ^ 1]) + data[body + 1 :]
+    with pytest.raises(BadImage, match="damaged"):
+        inspect(broken, decode=False)
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:

@@ -61,7 +61,8 @@ def make_client(
                 allow_redirects=False,
                 proxy=http.proxy(str(request.url)),
             )
-            found = [pair for pair in response.headers.items() if pair[0].lower() != _UNPACKED]
+            # As bytes: httpx2 would refuse, and so lose, an answer with a header that is not ASCII.
+            found = [pair for pair in response.raw_headers if pair[0].lower() != _UNPACKED]
             if stream and response.ok:
                 return httpx2.Response(
                     response.status, headers=found, stream=_body(response), request=request
@@ -90,7 +91,7 @@ def make_client(
     )
 
 
-_UNPACKED = "content-encoding"
+_UNPACKED = b"content-encoding"
 """aiohttp has unpacked the body already, chunk by chunk within its limit."""
 
 
