@@ -14,6 +14,7 @@ from typing import Any
 
 from runner.cli.expand import Composed, Expanded
 from runner.cli.saved import Saved
+from runner.engine.marking import Marker
 from runner.engine.progress import choose
 from runner.engine.run import RETRIED, Job, Result, execute
 from runner.plan import Plan, PlanSpec, PlanSummary, PriceRange, PromptFile, Variant
@@ -124,6 +125,7 @@ def run_batch(batch: Batch) -> int:
         limits=batch.settings.limits,
         retry=batch.settings.retry,
         progress=choose(batch.settings.output.quiet),
+        mark=Marker(batch.settings.output),
         command=batch.command,
         configs=batch.configs,
         warnings=_warnings(summary),
@@ -224,6 +226,7 @@ def _check_ready(batch: Batch) -> None:
             f"{counted(price.unknown, 'image')} is "
             "unknown, so the budget cannot hold; limits.allow_unknown_price=true starts anyway"
         )
+    Marker(batch.settings.output)
     for provider in batch.providers:
         provider.check_ready()
 

@@ -43,6 +43,7 @@ class Shared:
         progress: What the user sees.
         limits: How hard to push.
         retry: Bounds of the retry loop.
+        mark: Reads and writes the provenance marks of finished images.
         identities: Variant index to what is known of its weights, for the manifest.
         recipes: Short hash to local recipe, for the manifest.
         stopped: Variant index to the sentence that stopped its provider.
@@ -57,6 +58,7 @@ class Shared:
     progress: Progress
     limits: LimitSettings
     retry: RetrySettings
+    mark: Callable[[Written], Written]
     identities: dict[int, dict[str, Json]] = field(default_factory=dict)
     recipes: dict[str, dict[str, Json]] = field(default_factory=dict)
     stopped: dict[int, str] = field(default_factory=dict)
@@ -201,7 +203,7 @@ class VariantRun:
         if answer is not None:
             if answer.recipe is not None:
                 shared.recipes[recipe_id(answer.recipe)] = dict(answer.recipe)
-            return answered(attempt, answer), None
+            return shared.mark(answered(attempt, answer)), None
         if error is None:
             raise RuntimeError("a call ended with neither an answer nor an error")
         if error.kind in {"auth", "gone"}:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from runner.engine.budget import Budget
 from runner.engine.lane import Shared, VariantRun, run_lane, utc_now
 from runner.engine.limits import Limiter
-from runner.engine.outcome import adopt
+from runner.engine.outcome import Written, adopt
 from runner.engine.progress import Progress
 from runner.engine.stop import Stop
 from runner.plan import Plan
@@ -58,6 +58,7 @@ class Job:
         limits: How hard to push, and the budget.
         retry: Bounds of the retry loop.
         progress: What the user sees.
+        mark: Reads and writes the provenance marks of finished images.
         command: The command line, word by word, for the record.
         configs: One resolved config per variant, for the record.
         warnings: Sentences of the planning, for the record.
@@ -71,6 +72,7 @@ class Job:
     limits: LimitSettings
     retry: RetrySettings
     progress: Progress
+    mark: Callable[[Written], Written]
     command: Sequence[str]
     configs: Sequence[Mapping[str, Json]]
     warnings: Sequence[str] = ()
@@ -148,6 +150,7 @@ class _Run:
             progress=job.progress,
             limits=job.limits,
             retry=job.retry,
+            mark=job.mark,
         )
         earlier = read_manifest(job.paths) if job.paths.manifest.is_file() else None
         self.started_at = earlier.started_at if earlier else utc_now()

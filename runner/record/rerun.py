@@ -79,7 +79,7 @@ def compare_runs(
 def _judge(
     old: RunPaths, before: ImageRow, new: RunPaths, after: ImageRow, reproducible: bool
 ) -> CellVerdict:
-    if before.sha256 == after.sha256:
+    if (before.raw_sha256 or before.sha256) == (after.raw_sha256 or after.sha256):
         return CellVerdict(before, after, "identical-bytes")
     if before.pixel_sha256 is not None and before.pixel_sha256 == after.pixel_sha256:
         return CellVerdict(before, after, "identical-pixels")

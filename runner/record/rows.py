@@ -60,6 +60,8 @@ class ImageRow:
         mime: Sniffed from the bytes.
         bytes: Length of the file.
         sha256: Hash of the file.
+        raw_sha256: Hash of the provider's own bytes, where metadata was put into the file on
+            request; ``None``: the file is what the provider sent.
         pixel_sha256: Hash of the decoded pixels, RGBA, 8 bit; ``None`` where not decodable.
         request_id: The provider's id.
         recipe: Short hash of the local recipe in the manifest's ``recipes``.
@@ -107,6 +109,7 @@ class ImageRow:
     mime: str = "application/octet-stream"
     bytes: int = 0
     sha256: str = ""
+    raw_sha256: str | None = None
     pixel_sha256: str | None = None
     request_id: str | None = None
     recipe: str | None = None

@@ -129,6 +129,15 @@ class OutputSettings(Section):
         "png", description="format of images that we encode ourselves"
     )
     quiet: bool = Field(False, description="no progress; only errors and the closing line")
+    embed: list[Literal["infotext", "xmp", "c2pa", "c2pa_sidecar"]] = Field(
+        default_factory=list,
+        description="metadata put into each file, pixels untouched; c2pa signs last",
+    )
+    embed_prompt: bool = Field(True, description="whether that metadata holds the prompts")
+    c2pa_certificate: str | None = Field(
+        None, description="PEM file with your certificate chain; null: the one of `runner doctor`"
+    )
+    c2pa_key: str | None = Field(None, description="PEM file with its private ES256 key")
 
 
 class PromptStyle(Section):

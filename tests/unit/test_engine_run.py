@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.engine.marking import Marker
 from runner.engine.progress import Quiet
 from runner.engine.run import RETRIED, Job, Result, execute
 from runner.plan import Plan, PlanSpec, Variant
@@ -32,6 +33,7 @@ from runner.record.verify import verify
 from runner.settings.cell import CellParams, Json
 from runner.settings.errors import PrerequisiteError
 from runner.settings.load import read_settings
+from runner.settings.schema import OutputSettings
 
 Script = Callable[[Call, int], Answer]
 
@@ -104,6 +106,7 @@ def run(
     data: Mapping[str, Json] = {"limits": limits, "retry": {"max_attempts": 3, "max_wait_s": 0}}
     settings = SETTINGS.model_validate({**SETTINGS.model_dump(), **data})
     job = Job(
+        mark=Marker(OutputSettings()),
         plan=plan,
         providers=providers,
         paths=RunPaths(root),

@@ -12,7 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from runner import __version__
+from runner.engine.marking import credentials_folder
+from runner.images import c2pa
 from runner.settings.confdir import conf_dir
+from runner.settings.errors import PrerequisiteError, RequestError
 
 _EXTRAS: dict[str, tuple[str, ...]] = {
     "local": ("torch", "diffusers", "transformers", "accelerate"),
@@ -30,7 +33,14 @@ _KEY_ENDINGS = ("_API_KEY", "_API_TOKEN", "_ACCESS_KEY_ID", "_TOKEN", "_API_KEY_
 
 
 def command(argv: list[str]) -> int:
-    """Print versions, extras, devices and the names of the keys that are set."""
+    """Print versions, extras, devices and the names of the keys that are set.
+
+    ``--make-test-certificate`` makes what ``output.embed=[c2pa]`` signs with, to try it out.
+    """
+    if argv:
+        if argv != ["--make-test-certificate"]:
+            raise RequestError("usage: python -m runner doctor [--make-test-certificate]")
+        return _make_test_certificate()
     console = Console()
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     table.add_row("runner", __version__)
@@ -47,6 +57,25 @@ def command(argv: list[str]) -> int:
     keys = sorted(name for name in os.environ if name.endswith(_KEY_ENDINGS))
     table.add_row("keys set (names)", " ".join(keys) or "none")
     console.print(table)
+    return 0
+
+
+def _make_test_certificate() -> int:
+    folder = credentials_folder()
+    if (folder / "key.pem").exists():
+        raise RequestError(f"{folder}: holds a key already, which stays; remove it by hand first")
+    if not c2pa.available():
+        raise PrerequisiteError(
+            "a certificate needs the extra: pip install 'image-batch-runner[c2pa]'"
+        )
+    made = c2pa.make_test_credentials()
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "key.pem", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(made.key)
+    (folder / "chain.pem").write_text(made.certificates, encoding="ascii")
+    print(f"a test certificate, valid for a year and trusted by nobody but you: {folder}")
+    print("sign with it: python -m runner 'output.embed=[c2pa]'")
     return 0
 
 
