@@ -79,7 +79,8 @@ def test_infotext_is_read_by_a_public_parser(file: bytes) -> None:
     assert sampler.name == "Euler"
     values = {str(value) for value in sampler.parameters.values()}
     assert {"7", "28", "4.5"} <= values
-    assert {model.name for model in found.models} == {f"diffusers/{ORIGIN.model}"}
+    # The quoted name of the model, which holds a colon, must not spill into other keys.
+    assert found.metadata == {"Size": "32x24", "Version": ORIGIN.software}
 
 
 def test_an_api_claims_no_steps_and_no_sampler() -> None:
