@@ -1,19 +1,18 @@
-"""Seeds of the images of one call, for servers that give each image its own."""
+"""Seeds of the images of one call, for servers that are told one and count up from it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from runner.providers.contract import Answer, Picture
+from runner.providers.contract import Answer, Call, Missing, Picture, ProviderError
 from runner.settings.cell import Cell
 
 
 def seed_runs(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
     """Cells in groups whose seeds follow each other.
 
-    For servers that are told one seed and count up from it. The images of a point follow each
-    other anyway; after a resume some in the middle may be missing.
+    The images of a point do so anyway; after a resume some in the middle may be missing.
     """
     runs: list[list[Cell]] = []
     for cell in cells:
@@ -25,12 +24,48 @@ def seed_runs(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
     return [tuple(run) for run in runs]
 
 
-def with_seeds(answer: Answer, seeds: Sequence[int | None]) -> Answer:
-    """The same answer, whose pictures name the seeds that were sent for them."""
+async def in_runs(
+    call: Call,
+    ask: Callable[[Call], Awaitable[Answer]],
+    classify: Callable[[Exception], ProviderError],
+) -> Answer:
+    """Make a call as one request per group of following seeds: nearly always one.
+
+    Args:
+        call: What is asked.
+        ask: Makes the images of one group.
+        classify: Names what it raised.
+
+    Returns:
+        One answer for all. What was sent is told of the first request; when a later one fails,
+        the images before it are kept.
+    """
+    first, *others = seed_runs(call.cells)
+    answers = [await ask(Call(call.call_id, first))]
+    for run in others:
+        try:
+            answers.append(await ask(Call(call.call_id, run)))
+        except Exception as error:
+            answers.append(Answer(outputs=(_lost(classify(error)),) * len(run)))
+    if len(answers) == 1:
+        return answers[0]
+    costs = [answer.cost_usd for answer in answers if _has_picture(answer)]
+    known = [cost for cost in costs if cost is not None]
     return replace(
-        answer,
-        outputs=tuple(
-            replace(output, seed_sent=seed) if isinstance(output, Picture) else output
-            for output, seed in zip(answer.outputs, seeds, strict=True)
-        ),
+        answers[0],
+        outputs=tuple(output for answer in answers for output in answer.outputs),
+        cost_usd=sum(known) if known and len(known) == len(costs) else None,
+    )
+
+
+def _has_picture(answer: Answer) -> bool:
+    return any(isinstance(output, Picture) for output in answer.outputs)
+
+
+def _lost(fault: ProviderError) -> Missing:
+    return Missing(
+        outcome="refused" if fault.kind == "refused" else "failed",
+        kind=fault.kind,
+        code=fault.code,
+        message=fault.message,
     )

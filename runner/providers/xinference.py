@@ -40,7 +40,6 @@ from runner.providers.net import (
 from runner.providers.net.inputs import InputImage, file_identity, grey_mask, size_problem
 from runner.providers.openai_family.answers import read_answer
 from runner.providers.prices import price_book
-from runner.providers.seeds import with_seeds
 from runner.providers.sizes import SizeError, Sizes
 from runner.settings.cell import CellParams, Json, PipelineKind
 from runner.settings.errors import RequestError
@@ -282,7 +281,7 @@ class XinferenceProvider(Provider):
         kwargs |= self.settings.provider.extra_body
         async with self._watched(call, request, listener):
             reply = await self._send(params, fields, {**kwargs, "request_id": request})
-        answer = await read_answer(
+        return await read_answer(
             call,
             _without_paths(reply.json()),
             http=self.http,
@@ -290,9 +289,9 @@ class XinferenceProvider(Provider):
             request_id=reply.request_id or request,
             book=self.book,
             price=self.estimate(params),
+            seeds=seeds,
             warnings=[size.warning] if size and size.warning else [],
         )
-        return with_seeds(answer, seeds)
 
     def _seeds(self, call: Call) -> list[int | None]:
         found = [cell.image_seed for cell in call.cells]

@@ -14,7 +14,7 @@ from aiohttp import web
 from runner.providers import xinference
 from runner.providers.contract import Call
 from runner.providers.registry import make_provider
-from runner.settings.cell import Cell, CellParams
+from runner.settings.cell import CellParams
 from runner.settings.errors import RequestError
 from tests.contract.suite import ProviderContract
 from tests.contract.support import Listening, ask, cells, opened
@@ -251,17 +251,3 @@ def test_identity_ignores_how_seeds_travel(tmp_path: Path) -> None:
         f"+provider.options.images=['{same}']"
     )
     assert identity(f"+provider.options.images=['{one}']") != identity()
-
-
-def test_runs_of_seeds() -> None:
-    from runner.providers.seeds import seed_runs
-
-    def cell(image: int, seed: int | None = 5) -> Cell:
-        return Cell(image, 0, image, CellParams(seed=seed), (), f"{image:064x}")
-
-    def runs(*images: int) -> list[list[int]]:
-        return [[cell.image_index for cell in run] for run in seed_runs([cell(i) for i in images])]
-
-    assert runs(0, 1, 2) == [[0, 1, 2]]
-    assert runs(1, 3, 4) == [[1], [3, 4]]
-    assert len(seed_runs([cell(0, None), cell(3, None)])) == 1

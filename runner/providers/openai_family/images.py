@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runner.providers.contract import (
@@ -32,6 +33,7 @@ from runner.providers.openai_family.options import (
     OpenAITraits,
 )
 from runner.providers.prices import price_book
+from runner.providers.seeds import in_runs
 from runner.providers.sizes import Chosen
 from runner.settings.cell import CellParams, Json
 from runner.settings.errors import RequestError
@@ -194,7 +196,7 @@ class ImagesApi:
         if not self.dialect.model_in_path:
             fields["model"] = self.dialect.model or self.model
         fields["n"] = len(call.cells)
-        neutral = {
+        neutral: dict[str, Json] = {
             "size": size.native if size else None,
             "quality": params.quality,
             "background": params.background,
@@ -205,6 +207,9 @@ class ImagesApi:
         for key, trait in self._keys.items():
             neutral.pop(key, None)
             neutral[trait.native] = getattr(params, key)
+        if "seed" in self._keys:
+            # The images of a point may take several calls, which must not begin alike.
+            neutral[self._keys["seed"].native] = call.cells[0].image_seed
         fields |= {name: value for name, value in neutral.items() if value is not None}
         options = given(self.options)
         fields |= {name: options[name] for name in options if name not in ACCOUNT | FILES}
@@ -217,9 +222,9 @@ class ImagesApi:
     def _seeds(self, call: Call) -> list[int | None]:
         if "seed" not in self._keys:
             return []
-        if self.traits.seed_per_image and call.params.seed is not None:
-            return [call.params.seed + at for at in range(len(call.cells))]
-        return [call.params.seed] * len(call.cells)
+        if self.traits.seed_per_image:
+            return [cell.image_seed for cell in call.cells]
+        return [call.cells[0].image_seed] * len(call.cells)
 
     async def generate(self, client: openai.AsyncOpenAI, call: Call, listener: Listener) -> Answer:
         """Make the images of one call through the SDK.
@@ -232,6 +237,12 @@ class ImagesApi:
         Raises:
             ProviderError: Refused, or any other fault, already classified.
         """
+        ask = partial(self._ask, client, listener=listener)
+        if self.traits.seed_per_image:
+            return await in_runs(call, ask, self.http.classify)
+        return await ask(call)
+
+    async def _ask(self, client: openai.AsyncOpenAI, call: Call, *, listener: Listener) -> Answer:
         fields = self.fields(call)
         files = await self._files.read(call.params)
         path = f"{self.dialect.prefix}/images/{'edits' if files else 'generations'}"
