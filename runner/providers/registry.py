@@ -15,8 +15,12 @@ from runner.settings.schema import VariantSettings
 ENTRY_POINT_GROUP = "runner.providers"
 
 BUILT_IN: dict[str, str] = {
+    "azure_openai": "runner.providers.azure_openai:AzureOpenAIProvider",
+    "bedrock_nova_canvas": "runner.providers.bedrock_nova_canvas:BedrockNovaCanvasProvider",
+    "bedrock_titan": "runner.providers.bedrock_titan:BedrockTitanProvider",
     "diffusers": "runner.providers.local.diffusers:DiffusersProvider",
     "fake": "runner.providers.fake:FakeProvider",
+    "leonardo": "runner.providers.leonardo:LeonardoProvider",
     "nscale": "runner.providers.nscale:NscaleProvider",
     "openai": "runner.providers.openai:OpenAIProvider",
     "xinference": "runner.providers.xinference:XinferenceProvider",

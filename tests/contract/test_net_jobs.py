@@ -158,3 +158,11 @@ def test_whose_hosts_get_the_key(base_url: str, url: str, trusted: bool) -> None
     assert http.trusts(url) is trusted
     if base_url not in url:
         assert not Http(SETTINGS, base_url=base_url).trusts(url)
+
+
+@pytest.mark.parametrize("url", ["http://storage.example.com/x", "https://10.0.0.7/x", "ftp://x/y"])
+def test_uploads_go_to_public_https_only(url: str) -> None:
+    http = Http(SETTINGS, base_url="https://example.com")
+    with pytest.raises(ProviderError) as caught:
+        asyncio.run(http.upload(url, []))
+    assert caught.value.code == "address_refused"

@@ -14,11 +14,13 @@ from runner.providers.net.inputs import (
 )
 from runner.providers.net.jobs import JobError, Jobs, Pace, Running, sent_fields
 from runner.providers.net.native import given, native_fields
+from runner.providers.net.outputs import Found, take_all, text
 from runner.providers.net.payload import encode_data_url
 from runner.providers.net.wire import Part, Reply, json_object, require
 
 __all__ = [
     "FaultRules",
+    "Found",
     "Http",
     "InputImage",
     "Inputs",
@@ -43,4 +45,6 @@ __all__ = [
     "require",
     "sent_fields",
     "size_problem",
+    "take_all",
+    "text",
 ]
