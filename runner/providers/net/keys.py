@@ -59,6 +59,7 @@ class Keys:
                 f"{variables[0] if variables else 'MY_KEY'}"
             )
         self.variables: tuple[str, ...] = variables if named is None else (named,)
+        self._held: Secret | None = None
 
     @property
     def variable(self) -> str:
@@ -90,10 +91,17 @@ class Keys:
             "another variable with provider.api_key_env=NAME"
         )
 
+    def hold(self, token: str) -> Secret:
+        """Keep a token that came from elsewhere, so that it is taken out of texts like a key."""
+        self._held = Secret(token)
+        return self._held
+
     def redact(self, text: str) -> str:
-        """The text with every value of these variables replaced by ``***``."""
-        for variable in self.variables:
-            value = os.environ.get(variable, "").strip()
+        """The text with every value of these variables, and a held token, replaced by ``***``."""
+        values = [os.environ.get(variable, "").strip() for variable in self.variables]
+        if self._held is not None:
+            values.append(self._held.reveal())
+        for value in values:
             if len(value) >= _SHORTEST_REDACTED:
                 for form in (value, quote(value, safe="")):
                     text = text.replace(form, "***")
