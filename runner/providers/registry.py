@@ -16,7 +16,6 @@ ENTRY_POINT_GROUP = "runner.providers"
 
 BUILT_IN: dict[str, str] = {
     "azure_openai": "runner.providers.azure_openai:AzureOpenAIProvider",
-    "azure_openai": "runner.providers.azure_openai:AzureOpenAIProvider",
     "bedrock_nova_canvas": "runner.providers.bedrock_nova_canvas:BedrockNovaCanvasProvider",
     "bedrock_titan": "runner.providers.bedrock_titan:BedrockTitanProvider",
     "diffusers": "runner.providers.local.diffusers:DiffusersProvider",
