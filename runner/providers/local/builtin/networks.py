@@ -11,6 +11,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    SD3ControlNetModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
@@ -27,6 +28,7 @@ _VAE_WIDTHS = (16, 32, 48)
 _WIDTH, _LAYERS, _HEADS = 160, 6, 5
 _TEXT_WIDTHS = (128, 32)
 _TEXT_LAYERS = (3, 2)
+_CONTROL_LAYERS = 2
 _SHIFT = 1.0
 _LARGEST_GRID = 32
 """Side of the largest image in tokens, each of 8 pixels."""
@@ -120,6 +122,35 @@ def build_transformer() -> SD3Transformer2DModel:
     )
 
 
+def build_controlnet(transformer: SD3Transformer2DModel) -> SD3ControlNetModel:
+    """A small ControlNet for a transformer, without a text half.
+
+    It sees places and noise levels as the transformer does; its layers start anew, because without
+    the text the transformer's own give features a thousand times as large. What it adds is zero at
+    first, so that an untrained one changes nothing.
+    """
+    controlnet = SD3ControlNetModel(
+        sample_size=LATENT_PIXELS,
+        patch_size=2,
+        in_channels=_LATENT_CHANNELS,
+        out_channels=_LATENT_CHANNELS,
+        num_layers=_CONTROL_LAYERS,
+        attention_head_dim=_WIDTH // _HEADS,
+        num_attention_heads=_HEADS,
+        # Edges say where, the caption says what: the transformer alone reads the caption.
+        joint_attention_dim=None,
+        caption_projection_dim=_WIDTH,
+        pooled_projection_dim=sum(_TEXT_WIDTHS),
+        pos_embed_max_size=_LARGEST_GRID,
+        force_zeros_for_pooled_projection=True,
+    )
+    controlnet.pos_embed.load_state_dict(transformer.pos_embed.state_dict())
+    controlnet.time_text_embed.timestep_embedder.load_state_dict(
+        transformer.time_text_embed.timestep_embedder.state_dict()
+    )
+    return controlnet
+
+
 def build_pipeline(
     vae: AutoencoderKL,
     encoders: tuple[CLIPTextModelWithProjection, ...],
@@ -140,15 +171,15 @@ def build_pipeline(
     )
 
 
-def save_pipeline(pipeline: StableDiffusion3Pipeline, folder: Path) -> None:
-    """Write a pipeline as float16 files, replacing the parts that the folder already holds."""
+def save(module: StableDiffusion3Pipeline | SD3ControlNetModel, folder: Path) -> None:
+    """Write float16 files, replacing the parts that the folder already holds."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         fresh = Path(temporary)
-        pipeline.to(dtype=torch.float16).save_pretrained(fresh)
-        for name in ("text_encoder", "text_encoder_2"):
+        module.to(dtype=torch.float16).save_pretrained(fresh)
+        for config in fresh.glob("text_encoder*/config.json"):
             # Transformers loads in the type named here, diffusers in float32: they must agree.
-            _edit(fresh / name / "config.json", dtype="float32")
+            _edit(config, dtype="float32")
         for path in sorted(fresh.rglob("*")):
             if path.is_file():
                 path.chmod(0o644)

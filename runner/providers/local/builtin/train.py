@@ -5,6 +5,9 @@
     python -m runner.providers.local.builtin.train captions     # text encoders alone
     python -m runner.providers.local.builtin.train transformer  # text encoders and transformer
     python -m runner.providers.local.builtin.train save         # write the pipeline
+    python -m runner.providers.local.builtin.train controlnet   # edges for the saved pipeline
+
+The ControlNet is written beside the pipeline, into ``controlnet/`` next to ``--out``.
 
 A pipeline that was saved before is trained further by ``start`` in place of ``vae`` and
 ``captions``: it turns the pipeline in ``--out`` into checkpoints.
@@ -31,7 +34,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 from diffusers.models.attention_processor import Attention
 from PIL import Image
 from torch import Tensor, nn
@@ -40,6 +43,7 @@ from runner.providers.local.builtin import MODEL_DIR, networks, scenes
 from runner.providers.local.builtin.captions import CaptionReader, encode
 from runner.providers.local.builtin.measure import load_pipeline
 from runner.providers.local.builtin.optimizer import Optimizers, add_over_processes, plateau
+from runner.providers.local.canny import canny
 
 _CHECKPOINT_EVERY = 250
 _LOG_EVERY = 50
@@ -128,13 +132,20 @@ class Painter(nn.Module):  # type: ignore[misc]
             # At its usual size the caption hardly moves the modulation, and is learned very late.
             self.transformer.time_text_embed.text_embedder.linear_2.weight *= 6
 
-    def forward(self, noisy: Tensor, times: Tensor, captions: Sequence[str]) -> Tensor:
+    def forward(
+        self,
+        noisy: Tensor,
+        times: Tensor,
+        captions: Sequence[str],
+        control: Sequence[Tensor] | None = None,
+    ) -> Tensor:
         """Predict noise minus latents.
 
         Args:
             noisy: Latents mixed with noise.
             times: Share of the noise, from 0 to 1, one per picture.
             captions: Texts, one per picture.
+            control: What a ControlNet adds to the layers.
 
         Returns:
             The velocity, shaped like ``noisy``.
@@ -145,9 +156,16 @@ class Painter(nn.Module):  # type: ignore[misc]
             encoder_hidden_states=F.pad(tokens, (0, 0, 0, 1)),
             pooled_projections=pooled,
             timestep=times * 1000,
+            block_controlnet_hidden_states=control,
             return_dict=False,
         )[0]
         return velocity
+
+    def read(self, pipeline: StableDiffusion3Pipeline) -> None:
+        """Take the weights of a pipeline."""
+        self.transformer.load_state_dict(pipeline.transformer.state_dict())
+        self.encoders[0].load_state_dict(pipeline.text_encoder.state_dict())
+        self.encoders[1].load_state_dict(pipeline.text_encoder_2.state_dict())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -268,15 +286,9 @@ def train_transformer(options: Options) -> None:
     def loss_of(rng: random.Random, done: int) -> Tensor:
         chosen = [rng.randrange(len(drawn)) for _ in range(_share(options))]
         captions = [_caption(drawn[i], rng) for i in chosen]
-        clean = latents[chosen]
-        noise = torch.randn_like(clean)
-        times = (torch.randn(len(chosen)) + 0.5).sigmoid()
-        uniform = torch.rand(len(chosen))
-        times = torch.where(torch.rand(len(chosen)) < 0.2, uniform, times)
-        mix = times[:, None, None, None]
+        noisy, times, velocity = _flow(latents[chosen])
         painter.attention.set_count(rng.choice(_NULL_TOKENS))
-        velocity = painter((1 - mix) * clean + mix * noise, times, captions)
-        return F.mse_loss(velocity, noise - clean)
+        return F.mse_loss(painter(noisy, times, captions), velocity)
 
     _loop(options, "transformer", painter, optimizers, loss_of)
 
@@ -286,12 +298,7 @@ def start_from_saved(options: Options) -> None:
     pipeline = load_pipeline(options.out)
     torch.save({"weights": pipeline.vae.state_dict()}, options.work / "vae.pt")
     painter = Painter()
-    for module, known in (
-        (painter.transformer, pipeline.transformer),
-        (painter.encoders[0], pipeline.text_encoder),
-        (painter.encoders[1], pipeline.text_encoder_2),
-    ):
-        module.load_state_dict(known.state_dict())
+    painter.read(pipeline)
     torch.save({"weights": painter.state_dict()}, options.work / "start.pt")
 
 
@@ -302,9 +309,75 @@ def save(options: Options) -> None:
     statistics = _load(options.work / "latents.pt")
     vae = _trained_vae(options).to(memory_format=torch.contiguous_format)
     vae.register_to_config(shift_factor=statistics["shift"], scaling_factor=statistics["scale"])
-    networks.save_pipeline(
+    networks.save(
         networks.build_pipeline(vae, tuple(painter.encoders), painter.transformer), options.out
     )
+
+
+def train_controlnet(options: Options) -> None:
+    """Teach a ControlNet to draw along edges, with the saved pipeline as it is, and write it."""
+    pipeline = load_pipeline(options.out)
+    painter = Painter().requires_grad_(False)
+    painter.read(pipeline)
+    controlnet = networks.build_controlnet(painter.transformer)
+    drawn = list(_drawings(options))
+    latents, edges = _edge_pairs(options, drawn, pipeline.vae)
+    optimizers = Optimizers(
+        controlnet.named_parameters(),
+        _is_hidden,
+        rates=(5e-3, 2e-3),
+        momentum=0.95,
+        warmup=50,
+        steps=options.steps,
+        schedule=plateau,
+    )
+    no_text = torch.zeros(_share(options), controlnet.config.pooled_projection_dim)
+
+    def loss_of(rng: random.Random, done: int) -> Tensor:
+        chosen = [rng.randrange(len(drawn)) for _ in range(_share(options))]
+        captions = [_caption(drawn[i], rng) for i in chosen]
+        noisy, times, velocity = _flow(latents[chosen])
+        control = controlnet(
+            hidden_states=noisy,
+            controlnet_cond=edges[chosen],
+            pooled_projections=no_text,
+            timestep=times * 1000,
+            return_dict=False,
+        )[0]
+        painter.attention.set_count(rng.choice(_NULL_TOKENS))
+        return F.mse_loss(painter(noisy, times, captions, control), velocity)
+
+    _loop(options, "controlnet", controlnet, optimizers, loss_of)
+    controlnet.load_state_dict(_load(options.work / "controlnet.pt")["average"])
+    networks.save(controlnet, options.out.parent / "controlnet")
+
+
+def _edge_pairs(
+    options: Options, drawn: Sequence[scenes.Scene], vae: AutoencoderKL
+) -> tuple[Tensor, Tensor]:
+    """Drawings and their edges as the pipeline encodes them: only the former are shifted."""
+    vae = vae.to(memory_format=torch.channels_last)
+    shift, scale = vae.config.shift_factor, vae.config.scaling_factor
+    pairs: tuple[list[Tensor], list[Tensor]] = ([], [])
+    with torch.no_grad():
+        for start in range(0, len(drawn), 200):
+            pictures = [
+                scenes.render(scene, networks.PIXELS) for scene in drawn[start : start + 200]
+            ]
+            lines = [canny(picture).convert("RGB") for picture in pictures]
+            for kept, images, moved in zip(pairs, (pictures, lines), (shift, 0), strict=True):
+                kept.append((vae.encode(_pixels(images)).latent_dist.mean - moved) * scale)
+    return torch.cat(pairs[0]).contiguous(), torch.cat(pairs[1]).contiguous()
+
+
+def _flow(clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents mixed with noise, the share of the noise, and the velocity to predict."""
+    noise = torch.randn_like(clean)
+    times = (torch.randn(len(clean)) + 0.5).sigmoid()
+    uniform = torch.rand(len(clean))
+    times = torch.where(torch.rand(len(clean)) < 0.2, uniform, times)
+    mix = times[:, None, None, None]
+    return (1 - mix) * clean + mix * noise, times, noise - clean
 
 
 def _is_hidden(name: str, parameter: nn.Parameter) -> bool:
@@ -418,6 +491,7 @@ _STAGES: dict[str, tuple[Callable[[Options], None], int, int]] = {
     "start": (start_from_saved, 0, 0),
     "transformer": (train_transformer, 6000, 48),
     "save": (save, 0, 0),
+    "controlnet": (train_controlnet, 1500, 32),
 }
 
 if __name__ == "__main__":
