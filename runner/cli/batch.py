@@ -130,13 +130,14 @@ def run_batch(batch: Batch) -> int:
         configs=batch.configs,
         warnings=_warnings(summary),
         again=batch.again,
+        reuse=batch.settings.reuse,
         refresh=lambda: _write_report(paths.root, live=True),
     )
     try:
         result = asyncio.run(execute(job))
     except (OSError, ExceptionGroup) as error:
         raise _disk_fault(error, paths) from error
-    if result.tried or not paths.gallery.is_file():
+    if result.tried or result.reused or not paths.gallery.is_file():
         _write_report(paths.root)
     _tell(result, paths)
     return _exit_code(result)
@@ -253,8 +254,11 @@ def _tell(result: Result, paths: RunPaths) -> None:
     money = f" · ${result.cost_usd:,.4f}" if result.cost_usd else ""
     if result.unknown_usd:
         money += f" · up to ${result.unknown_usd:,.4f} more for calls without an answer"
+    made = f"{counted(result.made, 'image')} made"
+    if result.reused:
+        made += f", {result.reused:,} reused from earlier runs"
     print(
-        f"{counted(result.made, 'image')} made, {result.there:,} of {result.planned:,} there"
+        f"{made}, {result.there:,} of {result.planned:,} there"
         f" · {result.elapsed_s:.1f} s{money}"
     )
     causes = Counter((row.outcome, row.kind, row.message) for row in read_failures(paths))

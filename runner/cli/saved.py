@@ -25,7 +25,7 @@ from runner.settings.load import read_settings
 from runner.settings.schema import Settings
 from runner.settings.secrets import refuse_secret_overrides
 
-CHANGEABLE = ("limits.", "retry.", "output.quiet", "device.")
+CHANGEABLE = ("limits.", "retry.", "reuse=", "output.quiet", "device.")
 """What may be set anew when a saved run goes on: nothing of it belongs to a cell's id."""
 
 _AGAIN = (

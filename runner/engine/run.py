@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 import uuid
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from runner.engine.budget import Budget
 from runner.engine.lane import Shared, VariantRun, run_lane, utc_now
 from runner.engine.limits import Limiter
-from runner.engine.outcome import Written, adopt
+from runner.engine.outcome import Written, adopt, recipe_id
 from runner.engine.progress import Progress
 from runner.engine.stop import Stop
 from runner.plan import Plan
@@ -32,6 +33,7 @@ from runner.record.manifest import (
 )
 from runner.record.paths import RunPaths
 from runner.record.reader import Places
+from runner.record.reuse import EarlierRuns, reused
 from runner.record.state import CellOutcome, RunState, load_state, unanswered_images
 from runner.record.store import RunStore
 from runner.settings.cell import CostBasis, Json
@@ -42,6 +44,9 @@ RETRIED: frozenset[CellOutcome] = frozenset({"failed", "unknown"})
 
 REFRESH_S = 5.0
 """Seconds between two manifests of a run that goes on."""
+
+REUSED_AT_ONCE = 64
+"""Cells that are looked for in earlier runs, and then linked, at once."""
 
 REFRESH_SHARE = 20.0
 """Rows and page read everything again: they wait so many times as long as the last took."""
@@ -63,6 +68,7 @@ class Job:
         configs: One resolved config per variant, for the record.
         warnings: Sentences of the planning, for the record.
         again: Outcomes of earlier processes that are tried again.
+        reuse: Whether what other runs under the same outputs folder have made is taken from there.
         refresh: Called now and then while the run goes on, on another thread.
     """
 
@@ -77,6 +83,7 @@ class Job:
     configs: Sequence[Mapping[str, Json]]
     warnings: Sequence[str] = ()
     again: frozenset[CellOutcome] = RETRIED
+    reuse: bool = False
     refresh: Callable[[], None] | None = None
 
 
@@ -90,6 +97,7 @@ class Result:
         there: How many of them have their image.
         counts: Cells by outcome, earlier processes' included.
         made: Images that this process made.
+        reused: Images that this process took from other runs.
         tried: Attempts that this process made.
         cost_usd: What is known to have been paid, earlier processes' included.
         unknown_usd: What calls without an answer may have cost at most.
@@ -103,6 +111,7 @@ class Result:
     there: int
     counts: Mapping[CellOutcome, int]
     made: int
+    reused: int
     tried: int
     cost_usd: float
     unknown_usd: float
@@ -140,6 +149,7 @@ class _Run:
         self.places = places_of(job.plan, state)
         self.planned = job.plan.count()
         spent = state.cost_usd + state.cost_unknown_worst_usd
+        self.reused = 0
         self.stop = Stop()
         self.shared = Shared(
             plan=job.plan,
@@ -165,6 +175,8 @@ class _Run:
         # From here on the copies are read: an input edited during the run changes nothing.
         self.plan = self.shared.plan = job.plan.moved(job.paths.root)
         await self._adopt()
+        if job.reuse:
+            await self._reuse()
         job.progress.start(self.planned, self._done_of_plan(self.state))
         with self.stop:
             keeper = asyncio.create_task(self._keep_fresh())
@@ -199,6 +211,7 @@ class _Run:
             there=there,
             counts=dict(state.counts),
             made=state.counts["done"] - before,
+            reused=self.reused,
             tried=state.attempts_made - self.state.attempts_made,
             cost_usd=state.cost_usd,
             unknown_usd=state.cost_unknown_worst_usd,
@@ -268,6 +281,26 @@ class _Run:
             record = adopt(sent, cells, images, variant, provider.capabilities())
             await self.shared.store.commit(record, {})
         if found:
+            self.state = load_state(self.job.paths)
+
+    async def _reuse(self) -> None:
+        """What other runs have made of the same cells is linked, not made again."""
+        wanted = (cell for cell in self.plan.cells() if self._todo(cell.index))
+        with await asyncio.to_thread(EarlierRuns, self.job.paths) as runs:
+            while group := list(itertools.islice(wanted, REUSED_AT_ONCE)):
+                found = await asyncio.to_thread(lambda: [*filter(None, map(runs.find, group))])
+                records = [reused(earlier, utc_now()) for earlier in found]
+                await asyncio.gather(
+                    *(
+                        self.shared.store.commit(record, {earlier.row.file_name: earlier.file})
+                        for record, earlier in zip(records, found, strict=True)
+                    )
+                )
+                for record in records:
+                    if record.recipe is not None:
+                        self.shared.recipes[recipe_id(record.recipe)] = dict(record.recipe)
+                self.reused += len(found)
+        if self.reused:
             self.state = load_state(self.job.paths)
 
     async def _keep_fresh(self) -> None:

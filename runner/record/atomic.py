@@ -66,6 +66,26 @@ def put(path: Path, data: bytes, kind: Kind = "file") -> None:
     crash_point(f"{kind}.after_rename")
 
 
+def put_link(path: Path, source: Path) -> None:
+    """:func:`put` of another file's content: a hard link, or a copy where there can be none.
+
+    Raises:
+        OSError: The disk is full or gone, or the source is. Nothing has changed.
+    """
+    temp = temp_path(path)
+    temp.unlink(missing_ok=True)
+    try:
+        os.link(source, temp, follow_symlinks=False)
+    except OSError:
+        put(path, source.read_bytes(), "image")
+        return
+    crash_point("image.before_rename")
+    temp.replace(path)
+    # If the name was a link to this very file before, the rename has left both.
+    temp.unlink(missing_ok=True)
+    crash_point("image.after_rename")
+
+
 def put_durably(path: Path, data: bytes) -> None:
     """:func:`put`, and the folder's fsync."""
     put(path, data)

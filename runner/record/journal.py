@@ -18,7 +18,8 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from binascii import unhexlify
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -138,6 +139,20 @@ def decode(line: bytes) -> Record:
     for name in ("crc", "schema", "kind"):
         del members[name]
     return kind(**members)
+
+
+def done_cells(line: bytes) -> Iterator[bytes]:
+    """First halves of the ids of the cells that an attempt made; for intact lines only."""
+    found = ATTEMPT_HEAD.match(line)
+    if found is None or found[6] is None:
+        return
+    cell, outcome, at = found[6], found[7], found.end()
+    while True:
+        if outcome == b"done":
+            yield unhexlify(cell)
+        if (found := MORE_CELLS.match(line, at)) is None:
+            return
+        cell, outcome, at = found[2], found[3], found.end()
 
 
 def cells_of(record: AttemptRecord) -> list[tuple[int, str, str]]:

@@ -65,6 +65,8 @@ class ImageRow:
         pixel_sha256: Hash of the decoded pixels, RGBA, 8 bit; ``None`` where not decodable.
         request_id: The provider's id.
         recipe: Short hash of the local recipe in the manifest's ``recipes``.
+        reused_from: Where an earlier run under the same outputs folder keeps this file, if it was
+            taken from there instead of being made; times and request are those of its making.
         attempts: Tries of the call until this image came.
         started_at: UTC, ISO 8601, when the attempt began.
         latency_s: Seconds from sending to the answer of the whole call.
@@ -113,6 +115,7 @@ class ImageRow:
     pixel_sha256: str | None = None
     request_id: str | None = None
     recipe: str | None = None
+    reused_from: str | None = None
     attempts: int = 1
     started_at: str = ""
     latency_s: float = 0.0

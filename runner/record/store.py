@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.record.atomic import fsync_folder, put, write_all
+from runner.record.atomic import fsync_folder, put, put_link, write_all
 from runner.record.crash import crash_point
 from runner.record.journal import Record, encode
 from runner.record.lock import FolderLock
@@ -44,7 +44,7 @@ class _Waiting:
     line: bytes
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[None]
-    files: Mapping[Path, bytes]
+    files: Mapping[Path, bytes | Path]
     adopted: set[Path] = field(default_factory=set)
     written: list[Path] = field(default_factory=list)
     shards: set[Path] = field(default_factory=set)
@@ -124,13 +124,13 @@ class RunStore:
         """
         await self._append(record)
 
-    async def commit(self, record: AttemptRecord, files: Mapping[str, bytes]) -> None:
+    async def commit(self, record: AttemptRecord, files: Mapping[str, bytes | Path]) -> None:
         """Write the images of an attempt, then its record; all durable on return.
 
         Args:
             record: The attempt.
-            files: Name under ``images/`` to bytes. A row of the record whose file is not among
-                them adopts a file that is already there.
+            files: Name under ``images/`` to bytes, or to a file of another run that is linked. A
+                row of the record whose file is not among them adopts one that is already there.
 
         Raises:
             OSError: The disk is full or gone, or a file to adopt is missing: neither the images
@@ -166,7 +166,9 @@ class RunStore:
             os.close(self._file)
         self._lock.release()
 
-    async def _append(self, record: Record, files: Mapping[Path, bytes] | None = None) -> None:
+    async def _append(
+        self, record: Record, files: Mapping[Path, bytes | Path] | None = None
+    ) -> None:
         if self._closed:
             raise RuntimeError("the run store is closed")
         loop = asyncio.get_running_loop()
@@ -188,7 +190,10 @@ class RunStore:
                     shard = path.parent
                     if shard not in self._durable_shards:
                         shard.mkdir(exist_ok=True)
-                    put(path, data, "image")
+                    if isinstance(data, Path):
+                        put_link(path, data)
+                    else:
+                        put(path, data, "image")
                     item.written.append(path)
                     item.shards.add(shard)
             except Exception as error:

@@ -205,6 +205,9 @@ class Settings(Section):
     engine: EngineSettings = Field(default_factory=EngineSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
+    reuse: bool = Field(
+        False, description="take pictures of the same cells from earlier runs under the same outputs"
+    )
     unsupported: Unsupported = Field(
         "error", description="what to do with a key that the model does not take"
     )
