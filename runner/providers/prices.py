@@ -151,10 +151,15 @@ class PriceBook(Section):
             (usage.image_out, self.tokens.image_out),
             (usage.text_out, self.tokens.text_out),
         ):
-            if count and rate is None:
+            if (count and rate is None) or not 0 <= count <= _MOST_TOKENS:
                 return None
             total += count * (rate or 0.0)
         return total / _MILLION
+
+
+_MOST_TOKENS = 10**9
+_MOST_USD = 10_000.0
+"""Figures of one call beyond these are a server's mistake, and as good as none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +186,7 @@ def price_book(model: ModelSettings) -> PriceBook | None:
 def settle(
     pictures: int,
     *,
-    reported_usd: float | None = None,
+    reported_usd: object = None,
     usage_usd: float | None = None,
     book: Price = UNKNOWN_PRICE,
 ) -> tuple[float | None, CostBasis]:
@@ -189,12 +194,16 @@ def settle(
 
     Args:
         pictures: Images that came.
-        reported_usd: What the API says that the call cost.
+        reported_usd: What the API says that the call cost; what is no such figure does not count.
         usage_usd: The call's usage figures at our rates.
         book: The price of one image; the upper end of a range counts.
     """
-    if reported_usd is not None:
-        return reported_usd, "reported"
+    if (
+        isinstance(reported_usd, (int, float))
+        and not isinstance(reported_usd, bool)
+        and 0 <= reported_usd <= _MOST_USD
+    ):
+        return float(reported_usd), "reported"
     if usage_usd is not None:
         return usage_usd, "usage"
     if book.high_usd is None or not pictures:
