@@ -20,9 +20,14 @@ BUILT_IN: dict[str, str] = {
     "bedrock_titan": "runner.providers.bedrock_titan:BedrockTitanProvider",
     "diffusers": "runner.providers.local.diffusers:DiffusersProvider",
     "fake": "runner.providers.fake:FakeProvider",
+    "google_ai_studio": "runner.providers.google_ai_studio:GoogleAIStudioProvider",
+    "gpustack": "runner.providers.gpustack:GPUStackProvider",
+    "gpustack_llama_box": "runner.providers.gpustack_llama_box:GPUStackLlamaBoxProvider",
     "leonardo": "runner.providers.leonardo:LeonardoProvider",
+    "litellm_proxy": "runner.providers.litellm_proxy:LiteLLMProxyProvider",
     "nscale": "runner.providers.nscale:NscaleProvider",
     "openai": "runner.providers.openai:OpenAIProvider",
+    "openai_compatible": "runner.providers.openai_compatible:OpenAICompatibleProvider",
     "xinference": "runner.providers.xinference:XinferenceProvider",
 }
 """Name to ``module:class``."""

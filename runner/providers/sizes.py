@@ -194,9 +194,24 @@ class Sizes(Section):
         return Chosen(native)
 
     def level(self, text: str) -> str | None:
-        """The native level of a size, where it names one."""
-        level = parse_size(text).level
-        return level if level in self.levels else None
+        """The native level of a size: the one that it names, or that of about as many pixels.
+
+        Raises:
+            SizeError: The model has no such level.
+        """
+        size = parse_size(text)
+        if size.level is not None:
+            if size.level not in self.levels:
+                raise self._refused(text)
+            return size.level
+        if size.pixels is None or not self.levels:
+            return None
+        area = size.pixels[0] * size.pixels[1]
+        off = {level: abs(math.log((_area(level) or 1) / area)) for level in self.levels}
+        nearest = min(off, key=lambda level: off[level])
+        if off[nearest] > _OTHER_LEVEL:
+            raise self._refused(text)
+        return nearest
 
     def _word(self, word: str, text: str) -> Chosen:
         if word in self.words:

@@ -174,4 +174,5 @@ def in_request(seen: Any, data: bytes) -> bool:
     import base64
 
     uploads: Sequence[bytes] = [upload.data for _, upload in seen.files]
-    return data in uploads or base64.b64encode(data) in seen.body or data in seen.body
+    encoded = (base64.b64encode(data), base64.urlsafe_b64encode(data))
+    return data in uploads or data in seen.body or any(text in seen.body for text in encoded)

@@ -36,11 +36,18 @@ def require(extra: str, *modules: str) -> None:
     Raises:
         PrerequisiteError: One is missing; the sentence holds the install command.
     """
-    missing = [module for module in modules if find_spec(module) is None]
+    missing = [module for module in modules if not _is_there(module)]
     if missing:
         raise PrerequisiteError(
             f"{' and '.join(missing)} not installed: pip install 'image-batch-runner[{extra}]'"
         )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # what it is a part of is not there either
+        return False
 
 
 @dataclass(frozen=True, slots=True)
