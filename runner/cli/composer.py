@@ -41,7 +41,7 @@ _SWEEP_WITHOUT_FLAG = re.compile(
 
 def parse_flags(argv: Sequence[str]) -> argparse.Namespace:
     """Hydra's own flags and overrides."""
-    return get_args_parser().parse_args(list(argv))
+    return get_args_parser().parse_intermixed_args(list(argv))
 
 
 def make_hydra(flags: argparse.Namespace) -> Hydra:

@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("resume", "make what is missing, failed or unknown in a run folder"),
     "rerun": ("rerun", "make a run again from its saved config and compare"),
     "verify": ("verify", "check the files of a run folder against its record"),
-    "report": ("report", "rebuild index.html and contact_sheet.png"),
+    "report": ("report", "rebuild the page and the contact sheet; several runs: side by side"),
     "export": ("export", "a run as webdataset, parquet, huggingface, croissant, ro-crate, mlflow"),
     "providers": ("providers", "who can make images, and what each takes"),
     "doctor": ("doctor", "what this machine has: extras, devices, keys by name"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,29 @@ def run_folder(
     if not (root / "manifest.json").is_file():
         raise RequestError(f"{root} has a plan.json and no manifest.json: {_AGAIN}")
     return RunPaths(root)
+
+
+def split_options(argv: list[str], known: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Names, and ``--option value`` or ``--option=value`` by name.
+
+    Raises:
+        RequestError: An option that is not known, or without its value.
+    """
+    names: list[str] = []
+    options: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        option, given, value = word.partition("=")
+        if not option.startswith("-"):
+            names.append(word)
+            continue
+        if option not in known:
+            raise RequestError(f"{option}: no such option{did_you_mean(option, known)}")
+        value = value if given else next(words, "")
+        if not value:
+            raise RequestError(f"{option}: needs a value")
+        options[option] = value
+    return names, options
 
 
 def saved_places(paths: RunPaths) -> Places | None:

@@ -55,9 +55,18 @@ def derive(paths: RunPaths, *, live: bool = False, places: Places | None = None)
     """
     state = load_state(paths, live=live)
     with JournalReader(paths, state, places) as reader:
-        _write(paths.metadata, reader.images())
-        _write(paths.failures, reader.failures())
+        write_rows(paths, reader.images(), reader.failures())
     return state
+
+
+def write_rows(paths: RunPaths, images: Iterable[ImageRow], failures: Iterable[FailureRow]) -> None:
+    """Write both derived files from rows that are not in a journal, each atomically.
+
+    Raises:
+        OSError: The disk is full or gone.
+    """
+    _write(paths.metadata, images)
+    _write(paths.failures, failures)
 
 
 def read_rows(paths: RunPaths) -> Iterator[ImageRow]:

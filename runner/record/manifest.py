@@ -57,6 +57,7 @@ class VariantRecord(Part):
     versions: dict[str, str] = Field(
         default_factory=dict, description="libraries that made or fetched the images"
     )
+    run: str | None = Field(None, description="run that it belongs to, where several are joined")
 
 
 class Counts(Part):
@@ -87,6 +88,9 @@ class Manifest(Part):
         None, description="known cost in US dollars; null if nothing is known"
     )
     cost_basis: CostBasis = Field("unknown", description="weakest basis among the known costs")
+    cost_by_basis: dict[str, float] = Field(
+        default_factory=dict, description="the known dollars by where each figure comes from"
+    )
     cost_unknown_worst_usd: float | None = Field(
         None, description="most that calls without a known cost may add; null if that is unknown"
     )

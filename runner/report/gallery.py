@@ -134,6 +134,7 @@ class _Tally:
     provider: str
     model: str
     pipeline: str
+    run: str = ""
     outcomes: Counter[str] = field(default_factory=Counter)
     latencies: array[float] = field(default_factory=lambda: array("d"))
     usd: float = 0.0
@@ -143,7 +144,7 @@ class _Tally:
     def of(cls, record: VariantRecord) -> _Tally:
         pipeline = record.config.get("pipeline")
         kind = pipeline.get("name") if isinstance(pipeline, dict) else None
-        return cls(record.provider, record.model, str(kind or ""))
+        return cls(record.provider, record.model, str(kind or ""), record.run or "")
 
     def add(self, row: ImageRow | FailureRow) -> None:
         if isinstance(row, FailureRow):
@@ -265,6 +266,9 @@ def _variant_names(tallies: Mapping[int, _Tally]) -> tuple[str, dict[int, str]]:
         ("model", lambda tally: tally.model),
         ("pipeline", lambda tally: tally.pipeline),
         ("model", lambda tally: f"{tally.provider} · {tally.model}"),
+        ("run", lambda tally: tally.run),
+        ("run", lambda tally: f"{tally.provider} · {tally.run}"),
+        ("run", lambda tally: f"{tally.provider} · {tally.model} · {tally.run}"),
     )
     for label, name in ways:
         names = {number: name(tally) for number, tally in sorted(tallies.items())}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.cli.saved import run_folder, saved_places
+from runner.cli.saved import run_folder, saved_places, split_options
 from runner.record.derive import derive
 from runner.report.export import FORMATS, default_target, export
 from runner.settings.errors import RequestError, did_you_mean, listed
@@ -13,7 +13,7 @@ def command(argv: list[str]) -> int:
 
     ``--out`` names the folder to make, or the tracking URI for MLflow.
     """
-    names, options = _parse(argv)
+    names, options = split_options(argv, ("--to", "--out"))
     paths = run_folder(names, "export", usage="RUN_DIR --to FORMAT [--out TARGET]")
     name = options.get("--to")
     if name not in FORMATS:
@@ -26,23 +26,3 @@ def command(argv: list[str]) -> int:
     print(f"{count:,} images as {name}: {FORMATS[name].what}")
     print(target)
     return 0
-
-
-def _parse(argv: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Names, and ``--option value`` or ``--option=value`` by name."""
-    known = ("--to", "--out")
-    names: list[str] = []
-    options: dict[str, str] = {}
-    words = iter(argv)
-    for word in words:
-        option, given, value = word.partition("=")
-        if not option.startswith("-"):
-            names.append(word)
-            continue
-        if option not in known:
-            raise RequestError(f"{option}: no such option{did_you_mean(option, known)}")
-        value = value if given else next(words, "")
-        if not value:
-            raise RequestError(f"{option}: needs a value")
-        options[option] = value
-    return names, options
