@@ -13,7 +13,7 @@ from runner.plan.compose import Composer
 from runner.plan.files import InputFiles
 from runner.plan.index import Index
 from runner.plan.values import shown
-from runner.providers.contract import Capabilities, Param, Provider, asked
+from runner.providers.contract import OWN_SETTINGS, Capabilities, Param, Provider, asked
 from runner.providers.lifecycle import lifecycle_warning
 from runner.settings.cell import CellParams, Json
 from runner.settings.errors import RequestError, did_you_mean, listed
@@ -71,6 +71,13 @@ def check(
             f"{name}: this model has no pipeline '{kind}'{did_you_mean(kind, known)}; "
             f"it has {listed(known)}; set pipeline=…"
         )
+    for setting in OWN_SETTINGS:
+        section, key = setting.split(".")
+        value = getattr(getattr(composer.variant.settings, section), key)
+        if value is not None and setting not in capabilities.settings:
+            found.problems.append(
+                f"{name}: {setting}={value} is not followed with pipeline={kind} here; remove it"
+            )
     unread: list[str] = []
     for path in sorted(composer.paths()):
         try:

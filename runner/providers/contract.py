@@ -78,6 +78,8 @@ class Capabilities:
         resend_safe: Sending the same call twice costs nothing: local work, or an API with
             idempotency keys.
         billed: Images cost money.
+        settings: Settings of the variant that not every provider can follow, and this one does:
+            ``pipeline.resize`` and the like (:data:`OWN_SETTINGS`).
         mask_polarity: Which mask value the native API repaints; ours is always white = repaint.
     """
 
@@ -89,7 +91,18 @@ class Capabilities:
     reproducible: bool = False
     resend_safe: bool = False
     billed: bool = True
+    settings: frozenset[str] = frozenset()
     mask_polarity: Literal["white", "black", "transparent"] = "white"
+
+
+OWN_SETTINGS = (
+    "model.controlnet",
+    "pipeline.resize",
+    "pipeline.preprocessor",
+    "pipeline.control_start",
+    "pipeline.control_end",
+)
+"""Settings that stand outside of the cells and change pictures."""
 
 
 @dataclass(frozen=True, slots=True)

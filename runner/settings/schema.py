@@ -43,6 +43,9 @@ class ModelSettings(Section):
         default_factory=dict,
         description="pipeline components to replace by a path, or to leave out with null",
     )
+    controlnet: str | list[str] | None = Field(
+        None, description="ControlNets that steer it: folders or Hub ids; they work together"
+    )
     config: str | None = Field(
         None, description="folder with the pipeline's configs, for a single .safetensors file"
     )
@@ -85,6 +88,20 @@ class PipelineSettings(Section):
     )
     control_image: str | None = Field(None, description="control image: a path")
     control_scale: float | None = Field(None, ge=0, description="weight of the control image")
+    resize: Literal["fit", "fill", "stretch", "none"] | None = Field(
+        None,
+        description="input images and size: fit inside it, fill it and crop, stretch to it, or none "
+        "(it must fit already); null: fit",
+    )
+    preprocessor: str | list[str] | None = Field(
+        None, description="makes the control image: canny, softedge, depth or pose; one per ControlNet"
+    )
+    control_start: float | None = Field(
+        None, ge=0, le=1, description="share of the steps after which the control image counts"
+    )
+    control_end: float | None = Field(
+        None, ge=0, le=1, description="share of the steps after which it counts no more"
+    )
 
 
 class DeviceSettings(Section):
