@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rerun": ("rerun", "make a run again from its saved config and compare"),
     "verify": ("verify", "check the files of a run folder against its record"),
     "report": ("report", "rebuild the page and the contact sheet; several runs: side by side"),
+    "show": ("show", "a run in the terminal: totals, failures with what helps, extremes"),
     "export": ("export", "a run as webdataset, parquet, huggingface, croissant, ro-crate, mlflow"),
     "providers": ("providers", "who can make images, and what each takes"),
     "doctor": ("doctor", "what this machine has: extras, devices, keys by name"),

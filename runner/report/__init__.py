@@ -9,7 +9,7 @@ from runner.record.paths import RunPaths
 from runner.report.gallery import Gallery, load
 from runner.report.thumbs import Thumbs, make_thumbs
 
-__all__ = ["write_contact_sheet", "write_page", "write_report"]
+__all__ = ["load", "write_contact_sheet", "write_page", "write_report"]
 
 
 def write_report(root: Path) -> None:
