@@ -29,7 +29,7 @@ class ImagesServer(Loopback):
 
     generate: ClassVar[Shape]
     edit: ClassVar[Shape | None] = None
-    files: ClassVar[frozenset[str]] = frozenset({"image", "image[]", "mask"})
+    file_fields: ClassVar[frozenset[str]] = frozenset({"image", "image[]", "mask"})
     mask_field: ClassVar[str] = "mask"
     faults: ClassVar[Mapping[str, Fault]]
     """What is answered in each situation that is an error."""
@@ -115,7 +115,7 @@ class ImagesServer(Loopback):
         images = [upload for name, upload in seen.files if name in {"image", "image[]"}]
         if not images or {"image", "image[]"} <= set(names):
             yield f"{len(images)} images came, as {names}"
-        for name in set(names) - self.files:
+        for name in set(names) - self.file_fields:
             yield f"{name} is not a file field of this server"
 
 
