@@ -9,6 +9,7 @@ from hydra.errors import OverrideParseException
 
 from runner.settings.cell import CELL_KEYS, PIPELINE_KEYS
 from runner.settings.errors import RequestError
+from runner.settings.schema import DeviceSettings, ModelSettings, PipelineSettings
 
 TEXT_KEYS = frozenset({"prompt", "negative_prompt", "style.prefix", "style.suffix"})
 """Keys that hold prose: commas and apostrophes in it are text, not grammar."""
@@ -21,6 +22,18 @@ OPEN_SECTIONS = (
     "sweep.axes.",
 )
 """Mappings whose keys are not written in the files; their overrides need no ``+``."""
+
+
+SCHEMA_KEYS = frozenset(
+    f"{section}.{name}"
+    for section, schema in (
+        ("model", ModelSettings),
+        ("pipeline", PipelineSettings),
+        ("device", DeviceSettings),
+    )
+    for name in schema.model_fields
+)
+"""Keys that a file of their group need not write out."""
 
 
 def key_of(override: str) -> str:
@@ -63,7 +76,7 @@ def _prepare(override: str, multirun: bool, options_of: Callable[[str], list[str
         return f"{key}={_prose(bare, value, multirun)}"
     if bare == "style" and not multirun and value not in {*options_of("style"), "null"}:
         return f"style.native={value}"
-    if key == bare and bare.startswith(OPEN_SECTIONS):
+    if key == bare and (bare.startswith(OPEN_SECTIONS) or bare in SCHEMA_KEYS):
         return f"++{override}"
     return override
 
