@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 
@@ -10,8 +11,13 @@ def main() -> None:
     """Run the command line and exit with its code."""
     # Looking for pydantic plugins reads the metadata of every installed package at each start.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # Who shuts a machine down means the same as who presses Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from runner.cli.main import run
+    from runner.settings.secrets import RedactedStream, remember_environment
 
+    remember_environment()
+    sys.stdout, sys.stderr = RedactedStream(sys.stdout), RedactedStream(sys.stderr)
     sys.exit(run(sys.argv[1:]))
 
 

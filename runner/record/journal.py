@@ -34,6 +34,7 @@ from runner.record.rows import (
 )
 from runner.settings.cell import Json
 from runner.settings.errors import RequestError
+from runner.settings.secrets import redact_bytes
 
 Record = OpenRecord | SentRecord | NoteRecord | AttemptRecord
 
@@ -107,7 +108,7 @@ def encode(record: Record) -> bytes:
             }
         case _:
             members |= compact(record)
-    body = b'",' + to_json(members)[1:].encode("ascii")
+    body = redact_bytes(b'",' + to_json(members)[1:].encode("ascii"))
     return START + b"%08x" % zlib.crc32(body) + body + b"\n"
 
 

@@ -13,6 +13,7 @@ from runner.record.paths import RunPaths
 from runner.record.rows import SCHEMA_VERSION
 from runner.settings.cell import CostBasis, Json
 from runner.settings.errors import RequestError
+from runner.settings.secrets import redact_bytes
 
 RunStatus = Literal["running", "done", "incomplete", "interrupted", "failed"]
 
@@ -114,7 +115,7 @@ def write_manifest(paths: RunPaths, manifest: Manifest) -> None:
     Raises:
         OSError: The disk is full or gone; the old manifest is as it was.
     """
-    put_durably(paths.manifest, manifest.model_dump_json(indent=2).encode() + b"\n")
+    put_durably(paths.manifest, redact_bytes(manifest.model_dump_json(indent=2).encode()) + b"\n")
 
 
 def read_manifest(paths: RunPaths) -> Manifest:

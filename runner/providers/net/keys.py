@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import VariantSettings
+from runner.settings.secrets import remember
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SHORTEST_REDACTED = 6
@@ -22,6 +23,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
+        remember(value)
 
     def reveal(self) -> str:
         """The value itself: for the header that carries it, and for nothing else."""
