@@ -21,7 +21,8 @@ from runner.providers.contract import (
     Picture,
     Price,
 )
-from runner.providers.net import Http, Inputs, file_identity, given, json_object, one_line
+from runner.providers.net import Http, Inputs, file_identity, given, one_line
+from runner.providers.net.sdk import answer_to
 from runner.providers.prices import Usage, price_book, settle
 from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size
 from runner.settings.cell import CellParams, Json
@@ -260,8 +261,6 @@ class GeminiImages:
                 or None,
                 "labels": dict(labels) or None,
                 "automatic_function_calling": {"disable": True},
-                # The SDK's own reading would lose an answer whose base64 is broken.
-                "should_return_http_response": True,
             }
         )
 
@@ -279,13 +278,14 @@ class GeminiImages:
             ProviderError: Refused, or any other fault, already classified.
         """
         sent, notes = self.fields(call)
-        reply = await client.aio.models.generate_content(
-            model=self.model,
-            contents=await self._contents(call.params),
-            config=self._config(sent, labels or {}),
+        reply = await answer_to(
+            client.aio.models.generate_content(
+                model=self.model,
+                contents=await self._contents(call.params),
+                config=self._config(sent, labels or {}),
+            )
         )
-        body = reply.sdk_http_response.body if reply.sdk_http_response else None
-        found = json_object((body or "").encode())
+        found = reply.json()
         output = await self._output(found, call.cells[0].image_seed, notes)
         usage = found.get("usageMetadata")
         counts = read_usage(usage, isinstance(output, Picture))
