@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from runner.providers.contract import UNKNOWN_PRICE, Price
+from runner.providers.contract import FREE, UNKNOWN_PRICE, Price
 from runner.providers.sizes import SizeError, parse_size
 from runner.settings.cell import CostBasis
 from runner.settings.load import validate
@@ -53,11 +53,12 @@ class OutputTokens(Section):
 class ImageRow(Section):
     """The price of one image; empty lists match everything."""
 
-    usd: float = Field(ge=0, description="US dollars per image")
+    usd: float = Field(ge=0, description="US dollars per image; 0: nobody bills it")
     quality: tuple[str, ...] = Field((), description="quality levels that it holds for")
     size: tuple[str, ...] = Field((), description="sizes or levels that it holds for")
     style: tuple[str, ...] = Field((), description="styles that it holds for")
     pipeline: tuple[str, ...] = Field((), description="kinds of pipeline that it holds for")
+    task: tuple[str, ...] = Field((), description="tasks of provider.options that it holds for")
     output_format: tuple[str, ...] = Field((), description="file formats that it holds for")
 
     def matches(self, facts: Mapping[str, str | None]) -> bool:
@@ -69,9 +70,25 @@ class ImageRow(Section):
                 ("size", self.size),
                 ("style", self.style),
                 ("pipeline", self.pipeline),
+                ("task", self.task),
                 ("output_format", self.output_format),
             )
         )
+
+
+class MegapixelRow(Section):
+    """A price by the size of the picture: the first megapixel, and each further one."""
+
+    usd: float = Field(ge=0, description="US dollars per megapixel")
+    first_usd: float | None = Field(None, ge=0, description="of the first, where it differs")
+    whole: bool = Field(True, description="begun megapixels (of 1024x1024) count as whole ones")
+    pipeline: tuple[str, ...] = Field((), description="kinds of pipeline that it holds for")
+
+    def price(self, pixels: int) -> float:
+        """The price of one image."""
+        count = math.ceil(pixels / 2**20) if self.whole else pixels / _MILLION
+        first = self.usd if self.first_usd is None else self.first_usd
+        return first + (count - 1) * self.usd if count > 1 else first * count
 
 
 class PriceBook(Section):
@@ -80,6 +97,9 @@ class PriceBook(Section):
     as_of: datetime.date = Field(description="day on which the figures were read")
     source: str = Field(description="where they were read")
     images: tuple[ImageRow, ...] = Field((), description="prices per image; all that match count")
+    megapixels: tuple[MegapixelRow, ...] = Field(
+        (), description="prices by the size of the picture, where no row of images holds"
+    )
     megapixel_usd: float | None = Field(None, ge=0, description="price per million pixels made")
     credit_usd: float | None = Field(None, ge=0, description="price of one credit of the API")
     tokens: TokenRates | None = Field(None, description="prices per million tokens")
@@ -92,13 +112,22 @@ class PriceBook(Section):
         """The price of an image by rows or pixels; a range where the facts leave several open.
 
         Args:
-            facts: ``quality``, ``size``, ``style``, ``pipeline``, ``output_format`` as sent;
-                ``None`` or ``auto`` where the API chooses.
+            facts: ``quality``, ``size``, ``style``, ``pipeline``, ``task``, ``output_format`` as
+                sent; ``None`` or ``auto`` where the API chooses.
         """
         found = [row.usd for row in self.images if row.matches(facts)]
         if found:
             low, high = min(found), max(found)
+            if high == 0:
+                return FREE
             return Price(low, high, "price_book" if low == high else "estimate")
+        if self.megapixels and (pixels := _pixels(facts.get("size"))):
+            kind = facts.get("pipeline")
+            prices = [row.price(pixels) for row in self.megapixels if kind in (None, *row.pipeline)]
+            prices = prices or [row.price(pixels) for row in self.megapixels if not row.pipeline]
+            if prices:
+                low, high = min(prices), max(prices)
+                return Price(low, high, "price_book" if low == high else "estimate")
         if self.megapixel_usd is not None and (pixels := _pixels(facts.get("size"))):
             usd = self.megapixel_usd * pixels / _MILLION
             return Price(usd, usd, "price_book")

@@ -17,9 +17,14 @@ ENTRY_POINT_GROUP = "runner.providers"
 BUILT_IN: dict[str, str] = {
     "azure_openai": "runner.providers.azure_openai:AzureOpenAIProvider",
     "bedrock_nova_canvas": "runner.providers.bedrock_nova_canvas:BedrockNovaCanvasProvider",
+    "bedrock_stability": "runner.providers.bedrock_stability:BedrockStabilityProvider",
+    "bedrock_stable_diffusion": (
+        "runner.providers.bedrock_stable_diffusion:BedrockStableDiffusionProvider"
+    ),
     "bedrock_titan": "runner.providers.bedrock_titan:BedrockTitanProvider",
     "diffusers": "runner.providers.local.diffusers:DiffusersProvider",
     "fake": "runner.providers.fake:FakeProvider",
+    "fal": "runner.providers.fal:FalProvider",
     "google_ai_studio": "runner.providers.google_ai_studio:GoogleAIStudioProvider",
     "gpustack": "runner.providers.gpustack:GPUStackProvider",
     "gpustack_llama_box": "runner.providers.gpustack_llama_box:GPUStackLlamaBoxProvider",

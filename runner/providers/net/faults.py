@@ -101,10 +101,13 @@ def error_text(body: object) -> ErrorText:
         return ErrorText(one_line(_words(body)))
     inner = body.get("error", body)
     if not isinstance(inner, Mapping):
+        words = body.get("message")
+        if isinstance(inner, str) and isinstance(words, str) and " " not in inner:
+            return ErrorText(one_line(words), (inner, *_codes(body)))
         return ErrorText(one_line(_words(inner)), _codes(body))
     deeper = inner.get("inner_error", inner.get("innererror"))
     nested = _codes(deeper) if isinstance(deeper, Mapping) else ()
-    found = inner.get("details")
+    found = inner.get("details", inner.get("detail"))
     details = (
         [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
     )
@@ -131,7 +134,7 @@ def one_line(text: str) -> str:
 
 
 def _codes(body: Mapping[object, object]) -> tuple[str, ...]:
-    found = (body.get(key) for key in ("code", "type", "status", "reason"))
+    found = (body.get(key) for key in ("code", "type", "error_type", "status", "reason"))
     texts = (str(code) for code in found if isinstance(code, (str, int)))
     return tuple(text for text in texts if text and " " not in text and len(text) <= 80)
 

@@ -1,0 +1,244 @@
+"""Models that others host: what each takes is data, so that a new one needs only a file.
+
+``conf/model/<family>/*.yaml`` says under ``traits`` which endpoint serves which kind of pipeline,
+how every cell-level key is called there and what it may be. Held by the providers whose API is
+one JSON object per picture: fal, Replicate, Black Forest Labs, Together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from runner.providers.contract import UNKNOWN_PRICE, Call, Capabilities, Param, Price
+from runner.providers.net import Http, InputImage, Inputs, encode_data_url, given, native_fields
+from runner.providers.net.inputs import grey_mask, inverted_mask, size_problem
+from runner.providers.prices import price_book
+from runner.providers.sizes import Chosen, SizeError, Sizes
+from runner.settings.cell import CellParams, Json, PipelineKind, Scalar
+from runner.settings.errors import RequestError, listed
+from runner.settings.load import validate
+from runner.settings.schema import Section, VariantSettings
+
+Put = Callable[[InputImage], Awaitable[str]]
+"""How an input image becomes the text of a field: a ``data:`` URL, or the address of an upload."""
+
+
+class Key(Section):
+    """How a model takes one cell-level key."""
+
+    native: str = Field(description="its name there")
+    minimum: float | None = Field(None, description="smallest number")
+    maximum: float | None = Field(None, description="largest number")
+    choices: tuple[str, ...] = Field((), description="allowed texts; empty: any")
+    default: Scalar = Field(None, description="what the model uses when it is not sent")
+
+    def param(self) -> Param:
+        """The same for :class:`~runner.providers.contract.Capabilities`."""
+        return Param(**self.model_dump())
+
+
+class Route(Section):
+    """The endpoint for one kind of pipeline."""
+
+    path: str = Field(description="where requests go")
+    without: tuple[str, ...] = Field((), description="keys of the model that it does not take")
+    keys: dict[str, Key] = Field(default_factory=dict, description="keys that it takes besides")
+    image: str | None = Field(None, description="native name of the input image")
+    images: str | None = Field(None, description="native name of a list of input images instead")
+    more_images: str | None = Field(
+        None, description="native names of further input images, with {} for 2, 3 …"
+    )
+    most_images: int = Field(1, ge=1, description="most input images in all")
+    mask: str | None = Field(None, description="native name of the mask")
+    mask_polarity: Literal["white", "black"] = Field("white", description="what is repainted")
+    control: str | None = Field(None, description="native name of the control image")
+    keep_strength: bool = Field(False, description="its strength keeps the input instead")
+
+
+class HostedTraits(Section):
+    """What one hosted model takes."""
+
+    routes: dict[PipelineKind, Route] = Field(description="kind of pipeline to endpoint")
+    keys: dict[str, Key] = Field(default_factory=dict, description="keys beyond prompt and size")
+    sizes: Sizes | None = Field(None, description="sizes; null: the input image decides")
+    size_as: Literal["image_size", "width_height", "aspect_ratio"] = Field(
+        "width_height", description="how a size is sent"
+    )
+    count: str | None = Field(None, description="native name of n; null: one image per call")
+    max_n: int = Field(1, ge=1, description="most images in one call")
+    options: tuple[str, ...] = Field((), description="provider.options that it takes")
+    defaults: dict[str, Scalar] = Field(
+        default_factory=dict, description="native fields to send when you set none"
+    )
+    max_prompt: int | None = Field(None, ge=1, description="most characters of a prompt")
+
+
+class Hosted:
+    """One variant of a hosted model: what it takes, and the fields of a request.
+
+    Args:
+        settings: The variant.
+        http: Reads input images that are https addresses.
+        options: The user's native options; ``images`` among them are further input images.
+
+    Raises:
+        RequestError: Traits, prices or options are wrong.
+    """
+
+    def __init__(self, settings: VariantSettings, http: Http, options: Section) -> None:
+        self.settings = settings
+        self.kind = settings.pipeline.name
+        self.traits = validate(HostedTraits, settings.model.traits, "model.traits")
+        self.book = price_book(settings.model)
+        self.options = options
+        self._inputs = Inputs(http)
+        known, routes = self.traits, self.traits.routes
+        self.route = routes.get(self.kind) or next(iter(routes.values()), Route(path=""))
+        taken = {*known.options, *({"images"} if self.route.most_images > 1 else ())}
+        unknown = [name for name in given(options) if name not in taken]
+        if unknown:
+            raise RequestError(
+                *(
+                    f"provider.options.{name}: model {settings.model.name} does not take it for "
+                    f"{self.kind}; it takes {listed(sorted(taken)) or 'none'}"
+                    for name in unknown
+                )
+            )
+
+    def capabilities(self) -> Capabilities:
+        """By the model's traits and the endpoint of this kind of pipeline."""
+        traits, route = self.traits, self.route
+        note = f"at most {traits.max_prompt:,} characters" if traits.max_prompt else ""
+        params = {"prompt": Param(native="prompt", note=note)}
+        if traits.sizes is not None:
+            native = traits.size_as.replace("_height", ",height")
+            params["size"] = Param(native=native, note=traits.sizes.describe())
+        params |= {key: found.param() for key, found in (traits.keys | route.keys).items()}
+        for key, field in (
+            ("image", route.image or route.images),
+            ("mask", route.mask),
+            ("control_image", route.control),
+        ):
+            if field is not None:
+                params[key] = Param(native=field)
+        return Capabilities(
+            pipelines=frozenset(traits.routes),
+            params={key: param for key, param in params.items() if key not in route.without},
+            max_images_per_call=traits.max_n,
+            mask_polarity=route.mask_polarity,
+        )
+
+    def check(self, params: CellParams) -> list[str]:
+        """What ranges cannot say: sizes, the length of the prompt, whether a mask fits."""
+        found = []
+        try:
+            self.size(params)
+        except SizeError as error:
+            found.append(str(error))
+        most = self.traits.max_prompt
+        if most is not None and len(params.prompt) > most:
+            found.append(f"prompt: {len(params.prompt):,} characters, at most {most:,} are taken")
+        if params.mask and (problem := size_problem(params.image, params.mask)):
+            found.append(problem)
+        if 1 + len(self._more) > self.route.most_images > 1:
+            found.append(f"provider.options.images: at most {self.route.most_images - 1} are taken")
+        return found
+
+    @property
+    def _more(self) -> Sequence[str]:
+        return getattr(self.options, "images", ())
+
+    def size(self, params: CellParams) -> Chosen | None:
+        """What is sent for the size; ``None`` if none was asked for.
+
+        Raises:
+            SizeError: The model has no such size.
+        """
+        sizes = self.traits.sizes
+        if params.size is None or sizes is None or "size" in self.route.without:
+            return None
+        by_ratio = self.traits.size_as == "aspect_ratio"
+        return sizes.ratio(params.size) if by_ratio else sizes.pixels(params.size)
+
+    def estimate(self, params: CellParams) -> Price:
+        """By the price book; where no size was asked for, for the model's own default."""
+        if self.book is None:
+            return UNKNOWN_PRICE
+        size, sizes = self.size(params), self.traits.sizes
+        native = size.native if size else sizes.table[0] if sizes and sizes.table else None
+        return self.book.per_image(
+            size=native, quality=params.quality, pipeline=self.kind, style=params.style
+        )
+
+    def fields(self, call: Call) -> dict[str, Json]:
+        """What goes on the wire besides prompt and files, by native name."""
+        params, size = call.params, self.size(call.params)
+        fields: dict[str, Json] = dict(self.traits.defaults)
+        if self.traits.count is not None:
+            fields[self.traits.count] = len(call.cells)
+        if size is not None:
+            fields |= self._size_fields(size)
+        fields |= native_fields(self.capabilities(), params, "size")
+        strength = (self.traits.keys | self.route.keys).get("strength")
+        if params.strength is not None and strength is not None and self.route.keep_strength:
+            fields[strength.native] = round(1 - params.strength, 4)
+        seed = self.capabilities().params.get("seed")
+        if params.seed is not None and seed is not None:
+            fields[seed.native] = params.seed
+        options = given(self.options)
+        options.pop("images", None)
+        return {**fields, **options, **self.settings.provider.extra_body}
+
+    def _size_fields(self, size: Chosen) -> dict[str, Json]:
+        if self.traits.size_as == "aspect_ratio":
+            return {"aspect_ratio": size.native}
+        if self.traits.size_as == "width_height":
+            return {"width": size.width, "height": size.height}
+        if size.width is None:
+            return {"image_size": size.native}
+        return {"image_size": {"width": size.width, "height": size.height}}
+
+    async def files(self, params: CellParams, put: Put) -> dict[str, Json]:
+        """The input images, by native name.
+
+        Args:
+            params: Names them.
+            put: Makes the text of a field.
+
+        Raises:
+            RequestError: One is not there, or no image.
+            ProviderError: It could not be downloaded or uploaded.
+        """
+        route, found = self.route, dict[str, Json]()
+        paths = [path for path in (params.image, *self._more) if path is not None]
+        if route.images is not None:
+            found[route.images] = [await self._put(path, put) for path in paths]
+        elif route.image is not None:
+            for at, path in enumerate(paths, 1):
+                name = route.image if at == 1 else str(route.more_images).format(at)
+                found[name] = await self._put(path, put)
+        if route.mask is not None and params.mask is not None:
+            mask = await self._inputs.read(params.mask, "pipeline.mask")
+            turned = grey_mask if route.mask_polarity == "white" else inverted_mask
+            found[route.mask] = await put(await asyncio.to_thread(turned, mask))
+        if route.control is not None and params.control_image is not None:
+            what = "pipeline.control_image"
+            found[route.control] = await put(await self._inputs.read(params.control_image, what))
+        return found
+
+    async def _put(self, path: str, put: Put) -> str:
+        return await put(await self._inputs.read(path))
+
+
+async def as_data_url(image: InputImage) -> str:
+    """An input image inside the request itself."""
+    return encode_data_url(image.data, image.mime)
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """An object of an answer, or an empty one where something else stands."""
+    return value if isinstance(value, Mapping) else {}
