@@ -54,6 +54,8 @@ class Machinery:
     """The API has a safety system that refuses."""
     sends_request_id: ClassVar[bool] = True
     """The API names every request."""
+    input_size: ClassVar[tuple[int, int]] = (64, 48)
+    """Size of the input images that are sent; some APIs take none so small."""
     has_jobs: ClassVar[bool] = False
     """Requests become jobs that are polled; the server keeps them on a
     :class:`~tests.servers.jobs.JobBoard` and counts only submissions as calls."""

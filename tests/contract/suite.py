@@ -124,7 +124,7 @@ class ProviderContract(Machinery):
     def test_img2img(self, server: Loopback, tmp_path: Path) -> None:
         settings = self._pipeline(server, "img2img")
         image = tmp_path / "in.png"
-        image.write_bytes(picture(3, size=(64, 48)))
+        image.write_bytes(picture(3, size=self.input_size))
         asked = ask(settings, self._with_files(settings, image=str(image)))
         assert len(asked.pictures) == 1, asked.fault
         assert any(in_request(seen, image.read_bytes()) for seen in server.requests)
@@ -132,8 +132,8 @@ class ProviderContract(Machinery):
     def test_inpaint_repaints_the_white_part(self, server: Loopback, tmp_path: Path) -> None:
         settings = self._pipeline(server, "inpaint")
         image, mask = tmp_path / "in.png", tmp_path / "mask.png"
-        image.write_bytes(picture(3, size=(64, 48)))
-        drawn = Image.new("L", (64, 48), 0)
+        image.write_bytes(picture(3, size=self.input_size))
+        drawn = Image.new("L", self.input_size, 0)
         drawn.paste(255, (0, 0, 20, 48))
         drawn.save(mask)
         params = self._with_files(settings, image=str(image), mask=str(mask))
