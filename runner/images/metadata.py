@@ -23,7 +23,8 @@ _JPEG_SEGMENT = 65_533
 """Most payload of one JPEG segment; longer XMP would need its extended form."""
 
 _QUOTED = re.compile(r"[,:\n\"]")
-_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 forbids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +152,7 @@ def _value(text: str) -> str:
 
 
 def _xml(text: str) -> str:
-    return escape(_NOT_IN_XML.sub("\ufffd", text))
+    return escape(NOT_IN_XML.sub("\ufffd", text))
 
 
 def _into_png(data: bytes, text: str | None, xmp: str | None) -> bytes:

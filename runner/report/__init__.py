@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from runner.record.atomic import put_durably
 from runner.record.paths import RunPaths
 from runner.report.gallery import Gallery, load
+from runner.report.plots import Plot, plots
 from runner.report.thumbs import Thumbs, make_thumbs
 
 __all__ = ["load", "write_contact_sheet", "write_page", "write_report"]
 
 
 def write_report(root: Path) -> None:
-    """Write ``index.html``, ``thumbs/`` and the pages of ``contact_sheet.png``.
+    """Write ``index.html``, ``thumbs/``, ``plots/`` and the pages of ``contact_sheet.png``.
 
     May be called again and again, also while the run goes on: thumbnails are made once, files are
     replaced atomically. A picture that cannot be read is a tile that says so.
@@ -68,12 +70,26 @@ def _put_page(root: Path, gallery: Gallery, thumbs: Thumbs, *, sheet: bool) -> N
     from runner.report.page import render_page
 
     paths = RunPaths(root)
+    drawn = plots(gallery)
+    _put_plots(root, drawn)
     known = [paths.manifest, paths.plan, paths.metadata, paths.failures]
     files = [path for path in known if path.is_file()]
     if sheet:
         files.insert(0, paths.contact_sheet)
     links = tuple(path.relative_to(root).as_posix() for path in files)
-    put_durably(paths.gallery, render_page(gallery, thumbs, links))
+    put_durably(paths.gallery, render_page(gallery, thumbs, links, drawn))
+
+
+def _put_plots(root: Path, drawn: Sequence[Plot]) -> None:
+    folder = root / "plots"
+    if drawn:
+        folder.mkdir(exist_ok=True)
+    for plot in drawn:
+        put_durably(folder / f"{plot.name}.svg", plot.svg.encode("utf-8", "replace"))
+    if folder.is_dir():
+        for old in folder.glob("*.svg"):
+            if old.stem not in {plot.name for plot in drawn}:
+                old.unlink()
 
 
 def _put_sheet(root: Path, gallery: Gallery, thumbs: Thumbs) -> list[Path]:

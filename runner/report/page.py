@@ -6,12 +6,13 @@ import base64
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
 from runner.report.gallery import Gallery
+from runner.report.plots import Plot
 from runner.report.table import Column, plain
 from runner.report.text import shorten
 from runner.report.thumbs import Thumbs
@@ -49,13 +50,16 @@ class _Still:
     height: int | None
 
 
-def render_page(gallery: Gallery, thumbs: Thumbs, links: tuple[str, ...] = ()) -> bytes:
+def render_page(
+    gallery: Gallery, thumbs: Thumbs, links: tuple[str, ...] = (), plots: Sequence[Plot] = ()
+) -> bytes:
     """The whole page.
 
     Args:
         gallery: What the run holds.
         thumbs: Which small pictures there are.
         links: Files of the run folder to link to.
+        plots: Drawings to show.
 
     Returns:
         UTF-8 text. All of it is escaped: markup by Jinja2, data by :func:`json_block`.
@@ -88,6 +92,7 @@ def render_page(gallery: Gallery, thumbs: Thumbs, links: tuple[str, ...] = ()) -
         cells=len(gallery),
         hidden=gallery.hidden,
         links=links,
+        plots=[Markup(plot.svg) for plot in plots],
         written=datetime.now(UTC).strftime("%H:%M:%S UTC"),
     )
     # Text from a provider may hold half a surrogate pair, which UTF-8 has no bytes for.

@@ -174,3 +174,13 @@ def test_axe_finds_nothing_serious(open_page: Open, compared: Path, view: str, s
     ]
     assert serious == []
     assert [found["id"] for found in result["violations"]] == []
+
+
+def test_plots_unfold(open_page: Open, compared: Path) -> None:
+    page = open_page(compared)
+    assert not page.locator("svg.plot").first.is_visible()
+    page.locator(".plots > summary").click()
+    found = page.locator("svg.plot")
+    assert found.count() == 5
+    assert found.first.is_visible()
+    assert "median" in found.first.get_attribute("aria-label")
