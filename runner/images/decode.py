@@ -86,6 +86,23 @@ def check_decodes(data: bytes, info: ImageInfo) -> None:
         _rgba(data, info)
 
 
+def upright(data: bytes, background: str = "white") -> Image:
+    """The picture as a person sees it: turned as its EXIF says, nothing transparent; RGB.
+
+    Args:
+        data: The file.
+        background: The color behind transparent parts.
+
+    Raises:
+        BadImage: It does not decode, or is an SVG.
+    """
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(_rgba(data, sniff(data)))
+    behind = Image.new("RGBA", image.size, background)
+    return Image.alpha_composite(behind, image).convert("RGB")
+
+
 def pixel_sha256(data: bytes) -> str | None:
     """Hash of the decoded pixels: RGBA, 8 bit, first frame, with the size mixed in.
 
