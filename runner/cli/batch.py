@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from runner.cli.saved import Saved
 from runner.engine.marking import Marker
 from runner.engine.progress import choose
 from runner.engine.run import RETRIED, Job, Result, execute
+from runner.engine.stop import Stop
 from runner.plan import Plan, PlanSpec, PlanSummary, PriceRange, PromptFile, Variant
 from runner.providers.contract import Provider
 from runner.providers.registry import make_provider
@@ -43,6 +45,7 @@ class Batch:
         paths: The run folder; it need not exist yet.
         command: The command line, word by word.
         again: Outcomes of earlier processes that are tried again.
+        insist: Whether unknown calls are made again although their job may still be there.
     """
 
     plan: Plan
@@ -53,6 +56,7 @@ class Batch:
     paths: RunPaths
     command: tuple[str, ...]
     again: frozenset[CellOutcome] = RETRIED
+    insist: bool = False
 
 
 def plan_of(expanded: Expanded, seed: int | None = None) -> tuple[Plan, tuple[Provider, ...]]:
@@ -118,6 +122,7 @@ def run_batch(batch: Batch) -> int:
         for warning in _warnings(summary):
             print(f"warning: {warning}", file=sys.stderr)
         print(f"{headline(summary)} → {paths.root}", file=sys.stderr)
+    stop = Stop()
     job = Job(
         plan=plan,
         providers=batch.providers,
@@ -130,20 +135,38 @@ def run_batch(batch: Batch) -> int:
         configs=batch.configs,
         warnings=_warnings(summary),
         again=batch.again,
+        insist=batch.insist,
+        stop=stop,
         reuse=batch.settings.reuse,
         refresh=lambda: _write_report(paths.root, live=True),
     )
     try:
-        result = asyncio.run(execute(job))
+        with stop.listening():
+            result = asyncio.run(execute(job))
+            if result.tried or result.reused or not paths.gallery.is_file():
+                _write_report(paths.root)
+    except KeyboardInterrupt:
+        print(_go_on(paths))
+        raise
     except (OSError, ExceptionGroup) as error:
         raise _disk_fault(error, paths) from error
-    if result.tried or result.reused or not paths.gallery.is_file():
-        _write_report(paths.root)
     _tell(result, paths)
-    return _exit_code(result)
+    code = _exit_code(result)
+    if stop.at_once:
+        # Python would wait for threads that still compute what nobody wants any more.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
-def run_saved(saved: Saved, *, again: frozenset[CellOutcome], command: Sequence[str]) -> int:
+def run_saved(
+    saved: Saved,
+    *,
+    again: frozenset[CellOutcome],
+    command: Sequence[str],
+    insist: bool = False,
+) -> int:
     """Go on with a saved run, or make a copy of one from its start."""
     batch = Batch(
         plan=saved.plan,
@@ -154,6 +177,7 @@ def run_saved(saved: Saved, *, again: frozenset[CellOutcome], command: Sequence[
         paths=saved.paths,
         command=tuple(command),
         again=again,
+        insist=insist,
     )
     _check_ready(batch)
     return run_batch(batch)
@@ -257,10 +281,7 @@ def _tell(result: Result, paths: RunPaths) -> None:
     made = f"{counted(result.made, 'image')} made"
     if result.reused:
         made += f", {result.reused:,} reused from earlier runs"
-    print(
-        f"{made}, {result.there:,} of {result.planned:,} there"
-        f" · {result.elapsed_s:.1f} s{money}"
-    )
+    print(f"{made}, {result.there:,} of {result.planned:,} there · {result.elapsed_s:.1f} s{money}")
     causes = Counter((row.outcome, row.kind, row.message) for row in read_failures(paths))
     for (outcome, kind, message), count in causes.most_common(5):
         print(f"{count:,} {outcome} ({kind}){': ' + message if message else ''}")
@@ -270,7 +291,11 @@ def _tell(result: Result, paths: RunPaths) -> None:
         print("the budget is used up: raise it with limits.budget_usd=… and resume")
     print(f"look at {paths.gallery}")
     if result.status != "done":
-        print(f"go on with: python -m runner resume {shlex.quote(str(paths.root))}")
+        print(_go_on(paths))
+
+
+def _go_on(paths: RunPaths) -> str:
+    return f"go on with: python -m runner resume {shlex.quote(str(paths.root))}"
 
 
 def _disk_fault(error: OSError | ExceptionGroup, paths: RunPaths) -> PrerequisiteError:

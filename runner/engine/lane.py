@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import random
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runner.engine.budget import Budget
-from runner.engine.limits import Limiter
+from runner.engine.limits import Limiter, Pass, Room
 from runner.engine.outcome import Attempt, Written, answered, recipe_id, unanswered
 from runner.engine.progress import Progress
-from runner.engine.retry import RetryPolicy
+from runner.engine.retry import RetryPolicy, Tries
 from runner.engine.stop import Stop
 from runner.plan import Plan, Variant
-from runner.providers.contract import Answer, Call, Capabilities, Provider, ProviderError
+from runner.providers.contract import (
+    NO_JOB,
+    Answer,
+    Call,
+    Capabilities,
+    Provider,
+    ProviderError,
+)
 from runner.record.rows import NoteRecord, SentRecord
 from runner.record.store import RunStore
 from runner.settings.cell import Cell, Json
@@ -44,10 +49,13 @@ class Shared:
         limits: How hard to push.
         retry: Bounds of the retry loop.
         mark: Reads and writes the provenance marks of finished images.
+        room: Bytes of pictures on their way.
+        resend: Whether unknown calls of earlier processes are made again.
+        insist: Also those whose job may still be there, but cannot be asked.
         identities: Variant index to what is known of its weights, for the manifest.
         recipes: Short hash to local recipe, for the manifest.
         stopped: Variant index to the sentence that stopped its provider.
-        exhausted: Whether the budget ended the run.
+        exhausted: Variants that the budget ended.
     """
 
     plan: Plan
@@ -59,10 +67,28 @@ class Shared:
     limits: LimitSettings
     retry: RetrySettings
     mark: Callable[[Written], Written]
+    room: Room
+    resend: bool = True
+    insist: bool = False
     identities: dict[int, dict[str, Json]] = field(default_factory=dict)
     recipes: dict[str, dict[str, Json]] = field(default_factory=dict)
     stopped: dict[int, str] = field(default_factory=dict)
-    exhausted: bool = False
+    exhausted: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A call that an earlier process sent, with a job that may still be there.
+
+    Attributes:
+        call: As it was sent.
+        fact: What its provider noted of it.
+        worst_usd: Most that it can have cost.
+    """
+
+    call: Call
+    fact: Mapping[str, Json]
+    worst_usd: float | None
 
 
 class VariantRun:
@@ -74,6 +100,7 @@ class VariantRun:
         provider: Who makes them.
         limiter: The gate of the lane.
         calls: Groups of cells to send, lazily.
+        earlier: Calls of earlier processes to take up again.
     """
 
     def __init__(
@@ -83,6 +110,7 @@ class VariantRun:
         provider: Provider,
         limiter: Limiter,
         calls: Iterator[Sequence[Cell]],
+        earlier: Sequence[Sent] = (),
     ) -> None:
         self.shared = shared
         self.variant = variant
@@ -90,12 +118,16 @@ class VariantRun:
         self.capabilities: Capabilities = provider.capabilities()
         self._limiter = limiter
         self._calls = calls
+        self._earlier = iter(earlier)
         self._policy = RetryPolicy(shared.retry, self.capabilities.resend_safe)
+        self._largest = 0
+        self._noted: set[str] = set()
 
     async def run(self) -> None:
         """Open the provider, work off every call, close it."""
-        first = next(self._calls, None)
-        if first is None or self._halted():
+        sent = next(self._earlier, None)
+        first = next(self._calls, None) if sent is None else None
+        if (sent is None and first is None) or self._halted():
             return
         try:
             await self.provider.open()
@@ -103,9 +135,9 @@ class VariantRun:
             wanted = self.shared.limits.max_concurrency
             workers = min(wanted, self.provider.max_concurrency() or wanted)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._work(first))
+                group.create_task(self._work(first, sent))
                 for _ in range(workers - 1):
-                    group.create_task(self._work(None))
+                    group.create_task(self._work())
         except RunnerError as error:
             self._halt(str(error))
         finally:
@@ -119,104 +151,189 @@ class VariantRun:
         """See :class:`runner.providers.contract.Listener`; durable when it returns."""
         record = NoteRecord(call_id=call.call_id, at=utc_now(), fact=fact)
         await self.shared.store.note(record)
+        self._noted.add(call.call_id)
 
     def _halted(self) -> bool:
-        shared = self.shared
-        return shared.stop.requested or shared.exhausted or self.variant.index in shared.stopped
+        shared, index = self.shared, self.variant.index
+        if (reason := self._limiter.breaker.given_up) is not None:
+            self._halt(reason)
+        return shared.stop.requested or index in shared.exhausted or index in shared.stopped
 
     def _halt(self, reason: str) -> None:
         if self.variant.index not in self.shared.stopped:
             self.shared.stopped[self.variant.index] = reason
             self.shared.progress.note(f"{self.variant.name}: {reason}")
+            self._limiter.wake()
 
-    async def _work(self, cells: Sequence[Cell] | None) -> None:
+    async def _work(self, cells: Sequence[Cell] | None = None, sent: Sent | None = None) -> None:
         while not self._halted():
-            cells = cells or next(self._calls, None)
-            if cells is None:
+            if sent := sent or next(self._earlier, None):
+                await self._take_up(sent)
+            elif cells := cells or next(self._calls, None):
+                await self._call(tuple(cells))
+            else:
                 return
-            await self._call(tuple(cells))
-            cells = None
+            cells = sent = None
 
     async def _call(self, cells: tuple[Cell, ...]) -> None:
         """The one retry loop of the program."""
-        shared = self.shared
+        shared, limiter = self.shared, self._limiter
         worst = self.provider.estimate(cells[0].params).times(len(cells)).high_usd
-        tries = 0
-        while True:
-            if delay := self._limiter.delay():
-                await shared.stop.sleep(delay)
-            if self._halted():
+        before, tries = shared.tried(cells[0].index), Tries()
+        while (passed := await limiter.enter(len(cells), self._halted)) is not None:
+            if not await self._afford(worst):
+                limiter.leave(answered=False)
                 return
-            if not shared.budget.reserve(worst):
-                shared.exhausted = True
-                return
-            tries += 1
+            room = self._largest
+            await shared.room.take(room)
             call = Call(uuid.uuid4().hex[:16], cells)
-            written, error = await self._attempt(call, tries, worst)
-            shared.budget.settle(worst, written.record.cost_usd)
-            for name, extras in written.extras.items():
-                await shared.store.keep_extras(name, extras)
-            await shared.store.commit(written.record, written.files)
-            if error is None or written.record.final:
-                self._count(written)
-                return
-            wait = self._policy.wait_s(error, tries, random.Random())
-            if error.kind == "rate_limit":
-                self._limiter.pause(wait)
-            else:
-                await shared.stop.sleep(wait)
-
-    async def _attempt(
-        self, call: Call, tries: int, worst: float | None
-    ) -> tuple[Written, ProviderError | None]:
-        shared = self.shared
-        started_at, start = utc_now(), time.monotonic()
-        if not self.capabilities.resend_safe:
-            cells = tuple((cell.index, cell.cell_id) for cell in call.cells)
-            await shared.store.sent(
-                SentRecord(
-                    call_id=call.call_id,
-                    at=started_at,
-                    cells=cells,
-                    worst_usd=worst,
-                    variant=self.variant.index,
-                    provider=self.variant.settings.provider.name,
-                    model=self.variant.settings.model.name,
-                )
+            await self._journal_sent(call, worst)
+            tries.began = tries.began if tries.sent else self._now()
+            tries.sent += 1
+            attempt, reply = await self._ask(
+                call, self.provider.generate(call, self), before + tries.sent
             )
-        error: ProviderError | None = None
-        answer: Answer | None = None
+            error = reply if isinstance(reply, ProviderError) else None
+            self._learn(passed, error)
+            wait = None
+            if error is not None:
+                tries.stumbled += error.kind != "rate_limit"
+                wait = self._wait_s(call, error, tries)
+            await self._keep(attempt, reply, worst, room, final=wait is None)
+            if wait is None:
+                return
+            await shared.stop.sleep(wait)
+
+    async def _afford(self, worst: float | None) -> bool:
+        """Set the worst case aside, if need be when calls in flight have given money back."""
+        budget = self.shared.budget
+        while not budget.reserve(worst):
+            if self._halted():
+                return False
+            if not budget.waits:
+                self.shared.exhausted.add(self.variant.index)
+                self._limiter.wake()
+                return False
+            await budget.changes.wait()
+        return True
+
+    def _learn(self, passed: Pass, error: ProviderError | None) -> None:
+        """Tell the limiter how a call ended."""
+        if error is None or error.kind == "refused":
+            self._limiter.good(passed)
+        elif error.kind == "rate_limit":
+            self._limiter.limited(passed, error.retry_after)
+        elif error.kind in {"transient", "ambiguous"}:
+            self._limiter.failed(error.message)
+        else:
+            self._limiter.leave(answered=True)
+            if error.kind in {"auth", "gone"}:
+                self._halt(error.message)
+
+    def _wait_s(self, call: Call, error: ProviderError, tries: Tries) -> float | None:
+        """Seconds until the next try of these cells; ``None``: there is none."""
+        if self._halted():
+            return None
+        if error.kind == "ambiguous" and call.call_id in self._noted:
+            return None  # its job may still be there: resume takes it up
+        wait = self._policy.wait_s(error, tries, self._now())
+        if wait is None and error.kind == "rate_limit" and self._limiter.last_good < tries.began:
+            waited = self._now() - tries.began
+            self._halt(f"nothing was accepted for {waited:.0f} s ({error.message})")
+        return wait
+
+    async def _take_up(self, sent: Sent) -> None:
+        """Ask for the job of a call that an earlier process sent; nothing is sent again by that."""
+        shared, call, worst = self.shared, sent.call, sent.worst_usd
+        await shared.room.take(room := self._largest)
+        attempt, reply = await self._ask(
+            call, self.provider.attach(call, sent.fact, self), shared.tried(call.cells[0].index)
+        )
+        if isinstance(reply, Answer) or reply.kind in {"refused", "invalid"}:
+            await self._keep(attempt, reply, worst, room)
+            return
+        again = reply.kind == "transient"  # the job is over and brought nothing
+        if not again:
+            if reply.kind == "auth":
+                self._halt(reply.message)
+            again = shared.resend and (shared.insist or reply.code == NO_JOB)
+            reply = ProviderError(
+                "ambiguous", reply.message, code=reply.code, request_id=reply.request_id
+            )
+        await self._keep(attempt, reply, worst, room, final=not again)
+        if again:
+            await self._call(call.cells)
+
+    async def _journal_sent(self, call: Call, worst: float | None) -> None:
+        if self.capabilities.resend_safe:
+            return
+        await self.shared.store.sent(
+            SentRecord(
+                call_id=call.call_id,
+                at=utc_now(),
+                cells=tuple((cell.index, cell.cell_id) for cell in call.cells),
+                worst_usd=worst,
+                variant=self.variant.index,
+                provider=self.variant.settings.provider.name,
+                model=self.variant.settings.model.name,
+            )
+        )
+
+    async def _ask(
+        self, call: Call, question: Awaitable[Answer], tries: int
+    ) -> tuple[Attempt, Answer | ProviderError]:
+        """One try: an answer, or a classified error, and when that was."""
+        started_at, start = utc_now(), self._now()
+        reply: Answer | ProviderError
         try:
-            async with asyncio.timeout(shared.limits.timeout_s):
-                answer = await self.provider.generate(call, self)
+            async with asyncio.timeout(self.shared.limits.timeout_s):
+                reply = await question
         except Exception as raised:
-            error = self.provider.classify(raised)
-        attempt = Attempt(
+            reply = self.provider.classify(raised)
+        return Attempt(
             call=call,
             variant=self.variant,
             capabilities=self.capabilities,
-            tries=shared.tried(call.cells[0].index) + tries,
+            tries=tries,
             started_at=started_at,
             ended_at=utc_now(),
-            latency_s=time.monotonic() - start,
-        )
-        if answer is not None:
-            if answer.recipe is not None:
-                shared.recipes[recipe_id(answer.recipe)] = dict(answer.recipe)
-            return shared.mark(answered(attempt, answer)), None
-        if error is None:
-            raise RuntimeError("a call ended with neither an answer nor an error")
-        if error.kind in {"auth", "gone"}:
-            self._halt(error.message)
-        final = not self._policy.again(error, tries) or shared.stop.requested
-        return unanswered(attempt, error, final=final, worst_usd=worst), error
+            latency_s=self._now() - start,
+        ), reply
 
-    def _count(self, written: Written) -> None:
-        record = written.record
-        if record.images:
-            self.shared.progress.images(len(record.images), record.cost_usd)
-        for row in record.failures:
-            self.shared.progress.failures(1, row.kind)
+    async def _keep(
+        self,
+        attempt: Attempt,
+        reply: Answer | ProviderError,
+        worst: float | None,
+        room: int,
+        *,
+        final: bool = True,
+    ) -> None:
+        """Write down how a try ended; durable on return."""
+        shared = self.shared
+        if isinstance(reply, Answer):
+            if reply.recipe is not None:
+                shared.recipes[recipe_id(reply.recipe)] = dict(reply.recipe)
+            written = shared.mark(answered(attempt, reply))
+        else:
+            written = unanswered(attempt, reply, final=final, worst_usd=worst)
+        size = sum(map(len, written.files.values()))
+        self._largest = max(self._largest, size)
+        shared.room.change(size - room)
+        shared.budget.settle(worst, written.record.cost_usd)
+        for name, extras in written.extras.items():
+            await shared.store.keep_extras(name, extras)
+        await shared.store.commit(written.record, written.files)
+        shared.room.change(-size)
+        self._noted.discard(attempt.call.call_id)
+        shared.progress.money(shared.budget.spent_usd, shared.budget.limit_usd)
+        if final:
+            shared.progress.images(len(written.record.images))
+            for row in written.record.failures:
+                shared.progress.failures(1, row.kind)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
 
 async def run_lane(runs: Sequence[VariantRun]) -> None:

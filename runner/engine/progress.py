@@ -16,8 +16,11 @@ class Progress(Protocol):
     def start(self, total: int, done_before: int) -> None:
         """A run of ``total`` cells begins, of which some were done by an earlier process."""
 
-    def images(self, count: int, cost_usd: float | None) -> None:
+    def images(self, count: int) -> None:
         """That many cells have their image."""
+
+    def money(self, spent_usd: float, limit_usd: float | None) -> None:
+        """What the run has cost so far, earlier processes included, and what it may cost."""
 
     def failures(self, count: int, kind: str) -> None:
         """That many cells ended without an image."""
@@ -39,6 +42,7 @@ class Quiet:
         self.stream = stream or sys.stderr
         self.total = self.done = 0
         self.cost_usd = 0.0
+        self.limit_usd: float | None = None
         self.kinds: Counter[str] = Counter()
         self.started = time.monotonic()
         self._before = 0
@@ -48,11 +52,14 @@ class Quiet:
         self.total, self.done, self._before = total, done_before, done_before
         self.started = time.monotonic()
 
-    def images(self, count: int, cost_usd: float | None) -> None:
+    def images(self, count: int) -> None:
         """See :class:`Progress`."""
         self.done += count
-        self.cost_usd += cost_usd or 0.0
         self.refresh()
+
+    def money(self, spent_usd: float, limit_usd: float | None) -> None:
+        """See :class:`Progress`."""
+        self.cost_usd, self.limit_usd = spent_usd, limit_usd
 
     def failures(self, count: int, kind: str) -> None:
         """See :class:`Progress`."""
@@ -85,7 +92,9 @@ class Quiet:
     def tail(self) -> str:
         """Rate, cost and failures by kind, as one short text."""
         parts = [f"{self.rate():.1f} images/s" if self.rate() >= 1 else _pace(self.rate())]
-        if self.cost_usd:
+        if self.limit_usd is not None:
+            parts.append(f"${self.cost_usd:.4f} of ${self.limit_usd:.2f}")
+        elif self.cost_usd:
             parts.append(f"${self.cost_usd:.4f}")
         parts += [f"{count} {kind}" for kind, count in self.kinds.most_common()]
         return " · ".join(part for part in parts if part)

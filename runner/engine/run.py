@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runner.engine.budget import Budget
-from runner.engine.lane import Shared, VariantRun, run_lane, utc_now
-from runner.engine.limits import Limiter
+from runner.engine.lane import Sent, Shared, VariantRun, run_lane, utc_now
+from runner.engine.limits import Limiter, Room
 from runner.engine.outcome import Written, adopt, recipe_id
 from runner.engine.progress import Progress
 from runner.engine.stop import Stop
 from runner.plan import Plan
-from runner.providers.contract import Provider
+from runner.providers.contract import Call, Provider
 from runner.record.atomic import put_durably
 from runner.record.derive import derive
 from runner.record.facts import code_facts, machine_facts, package_versions
@@ -36,7 +36,7 @@ from runner.record.reader import Places
 from runner.record.reuse import EarlierRuns, reused
 from runner.record.state import CellOutcome, RunState, load_state, unanswered_images
 from runner.record.store import RunStore
-from runner.settings.cell import CostBasis, Json
+from runner.settings.cell import Cell, CostBasis, Json
 from runner.settings.schema import LimitSettings, RetrySettings
 
 RETRIED: frozenset[CellOutcome] = frozenset({"failed", "unknown"})
@@ -68,6 +68,8 @@ class Job:
         configs: One resolved config per variant, for the record.
         warnings: Sentences of the planning, for the record.
         again: Outcomes of earlier processes that are tried again.
+        insist: Whether unknown calls are made again although their job may still be there.
+        stop: Whether the user asked to stop.
         reuse: Whether what other runs under the same outputs folder have made is taken from there.
         refresh: Called now and then while the run goes on, on another thread.
     """
@@ -83,6 +85,8 @@ class Job:
     configs: Sequence[Mapping[str, Json]]
     warnings: Sequence[str] = ()
     again: frozenset[CellOutcome] = RETRIED
+    insist: bool = False
+    stop: Stop = field(default_factory=Stop)
     reuse: bool = False
     refresh: Callable[[], None] | None = None
 
@@ -150,7 +154,8 @@ class _Run:
         self.planned = job.plan.count()
         spent = state.cost_usd + state.cost_unknown_worst_usd
         self.reused = 0
-        self.stop = Stop()
+        self.stop = job.stop
+        self.taken_up: frozenset[int] = frozenset()
         self.shared = Shared(
             plan=job.plan,
             store=store,
@@ -161,6 +166,9 @@ class _Run:
             limits=job.limits,
             retry=job.retry,
             mark=job.mark,
+            room=Room(job.limits.in_flight_mb * 1_000_000),
+            resend="unknown" in job.again,
+            insist=job.insist,
         )
         earlier = read_manifest(job.paths) if job.paths.manifest.is_file() else None
         self.started_at = earlier.started_at if earlier else utc_now()
@@ -178,18 +186,32 @@ class _Run:
         if job.reuse:
             await self._reuse()
         job.progress.start(self.planned, self._done_of_plan(self.state))
-        with self.stop:
-            keeper = asyncio.create_task(self._keep_fresh())
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for runs in self._lanes():
-                        group.create_task(run_lane(runs))
-            except asyncio.CancelledError:
-                if not self.stop.at_once:
-                    raise
-            finally:
-                keeper.cancel()
-                job.progress.stop()
+        job.progress.money(self.shared.budget.spent_usd, job.limits.budget_usd)
+        self.stop.on_request.append(self._tell_stop)
+        try:
+            with self.stop.working():
+                await self._make()
+        except asyncio.CancelledError:
+            if not self.stop.at_once:
+                raise
+        finally:
+            job.progress.stop()
+
+    async def _make(self) -> None:
+        keeper = asyncio.create_task(self._keep_fresh())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for runs in self._lanes():
+                    group.create_task(run_lane(runs))
+        finally:
+            keeper.cancel()
+
+    def _tell_stop(self) -> None:
+        self.job.progress.note(
+            "stopping at once: calls in flight count as unknown"
+            if self.stop.at_once
+            else "stopping: calls in flight are finished and written; once more stops at once"
+        )
 
     def finish(self, elapsed_s: float) -> Result:
         """Derive the rows from the journal and close the manifest."""
@@ -217,7 +239,7 @@ class _Run:
             unknown_usd=state.cost_unknown_worst_usd,
             elapsed_s=elapsed_s,
             stopped=tuple(shared.stopped.values()),
-            exhausted=shared.exhausted,
+            exhausted=bool(shared.exhausted),
         )
 
     def _save_plan(self) -> None:
@@ -244,6 +266,8 @@ class _Run:
         return self.state.attempts_of(self.plan[index].cell_id)
 
     def _todo(self, index: int) -> bool:
+        if index in self.taken_up:
+            return False
         outcome = self._outcome(index)
         return outcome is None or outcome in self.job.again
 
@@ -254,15 +278,45 @@ class _Run:
         return sum(state.outcome_of(cell.cell_id) == "done" for cell in cells)
 
     def _lanes(self) -> list[list[VariantRun]]:
+        job, earlier = self.job, self._earlier()
         lanes: dict[str, list[VariantRun]] = {}
         limiters: dict[str, Limiter] = {}
-        for variant, provider in zip(self.plan.variants, self.job.providers, strict=True):
+        for variant, provider in zip(self.plan.variants, job.providers, strict=True):
             key = provider.quota_key()
-            limiter = limiters.setdefault(key, Limiter(self.job.limits.requests_per_minute))
+            if key not in limiters:
+                limiters[key] = Limiter(job.limits, job.retry)
+                self.stop.on_request.append(limiters[key].wake)
             calls = self.plan.variant_calls(variant.index, provider, self._todo)
-            run = VariantRun(self.shared, variant, provider, limiter, calls)
+            sent = earlier.get(variant.index, ())
+            run = VariantRun(self.shared, variant, provider, limiters[key], calls, sent)
             lanes.setdefault(key, []).append(run)
         return list(lanes.values())
+
+    def _earlier(self) -> dict[int, list[Sent]]:
+        """Calls of earlier processes whose job may still be there, by variant."""
+        found: dict[int, list[Sent]] = {}
+        taken_up: set[int] = set()
+        for unanswered in self.state.jobs():
+            sent = unanswered.sent
+            cells = tuple(cell for name in sent.cells if (cell := self._cell(*name)) is not None)
+            open_cells = [cell for cell in cells if self._outcome(cell.index) == "unknown"]
+            if len(open_cells) < len(sent.cells) or taken_up & {cell.index for cell in cells}:
+                continue  # not as it was sent, or made in another way since
+            fact = {key: value for fact in unanswered.facts for key, value in fact.items()}
+            call = Call(sent.call_id, cells)
+            found.setdefault(cells[0].variant, []).append(Sent(call, fact, sent.worst_usd))
+            taken_up.update(cell.index for cell in cells)
+            self.shared.budget.take_back(sent.worst_usd)
+        self.taken_up = frozenset(taken_up)
+        return found
+
+    def _cell(self, index: int, cell_id: str) -> Cell | None:
+        """The cell that stood at a place of the plan when its call was sent."""
+        if self.places is not None:
+            place = self.places.get(bytes.fromhex(cell_id[: 2 * ID_BYTES]))
+            return None if place is None else self.plan[place]
+        cell = self.plan[index]
+        return cell if cell.cell_id == cell_id else None
 
     async def _adopt(self) -> None:
         """Images that reached the disk before their record did are kept, not paid again."""
@@ -371,6 +425,9 @@ class _Run:
                 "counts": Counts(**state.counts),
                 "cost_usd": known,
                 "cost_basis": _weakest(state),
+                "cost_by_basis": {
+                    basis: round(usd, 6) for basis, usd in state.cost_by_basis.items()
+                },
                 "cost_unknown_worst_usd": (
                     None if state.unpriced_calls else state.cost_unknown_worst_usd
                 ),

@@ -213,6 +213,10 @@ class ProviderError(Exception):
         self.request_id = request_id
 
 
+NO_JOB = "no_job"
+"""Code of an ``ambiguous`` answer to :meth:`Provider.attach`: there is nothing to wait for."""
+
+
 class Listener(Protocol):
     """Where a provider tells how far a call is."""
 
@@ -327,7 +331,9 @@ class Provider(ABC):
             Exception: Anything; :meth:`classify` names it. An API without jobs, the default, is
                 ``ambiguous``: nobody can tell what became of the call.
         """
-        raise ProviderError("ambiguous", "this API has no jobs that can be taken up again")
+        raise ProviderError(
+            "ambiguous", "this API has no jobs that can be taken up again", code=NO_JOB
+        )
 
     async def close(self) -> None:
         """Give back what :meth:`open` took. Called once, also after errors."""

@@ -11,6 +11,7 @@ import hashlib
 import io
 import random
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -46,6 +47,9 @@ class FakeOptions(Section):
     timeout_rate: float = Field(0.0, ge=0, le=1, description="share of tries that get no answer")
     seeds: Literal["image", "call", "none"] = Field(
         "image", description="a seed per image, one per call, or none"
+    )
+    jobs: bool = Field(
+        False, description="answer by jobs, which go on after this process and can be taken up"
     )
     images_per_call: int = Field(4, ge=1, le=1000, description="most images of one call")
     price_usd: float | None = Field(0.0, ge=0, description="price of an image; null: unknown")
@@ -116,14 +120,28 @@ class FakeProvider(Provider):
         # Dice are thrown per cell and try, so that a run repeats whatever the order of its calls.
         tries = self._tries[first.cell_id] = self._tries.get(first.cell_id, 0) + 1
         dice = random.Random(f"{options.fault_seed}:{first.cell_id}:{tries}")
-        if options.latency_s:
-            await asyncio.sleep(options.latency_s)
+        if options.jobs:
+            ready_at = time.time() + options.latency_s
+            await listener.note(call, {"job": f"job-{call.call_id}", "ready_at": ready_at})
+        await asyncio.sleep(options.latency_s)
         if dice.random() < options.timeout_rate:
             raise ProviderError("ambiguous", "the fake service did not answer", code="timeout")
         if dice.random() < options.rate_limit_rate:
             raise ProviderError("rate_limit", "too many requests", code="429", retry_after=0.01)
         if dice.random() < options.error_rate:
             raise ProviderError("transient", "the fake service stumbled", code="500")
+        return self._answer(call)
+
+    async def attach(self, call: Call, fact: Mapping[str, Json], listener: Listener) -> Answer:
+        """Wait until a job of an earlier process is over, and take its cards."""
+        ready_at = fact.get("ready_at")
+        if not isinstance(ready_at, float):
+            return await super().attach(call, fact, listener)
+        await asyncio.sleep(max(0.0, ready_at - time.time()))
+        return self._answer(call)
+
+    def _answer(self, call: Call) -> Answer:
+        options, first = self.options, call.cells[0]
         outputs = tuple(self._output(cell) for cell in call.cells)
         pictures = sum(isinstance(output, Picture) for output in outputs)
         price = options.price_usd

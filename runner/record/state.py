@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from binascii import unhexlify
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -89,6 +89,7 @@ class RunState:
         self._ends: list[int] = []
         self._sent: dict[bytes, bytes] = {}
         self._notes: dict[bytes, list[bytes]] = {}
+        self._jobs: dict[bytes, tuple[bytes, list[bytes], float | None]] = {}
 
     def __len__(self) -> int:
         """How many cells were tried."""
@@ -113,7 +114,8 @@ class RunState:
     def cost_unknown_worst_usd(self) -> float:
         """Dollars that unknown and unanswered calls may have cost at most, where that is known."""
         lost = (call.sent.worst_usd or 0.0 for call in self.unanswered.values())
-        return self._unknown_usd + sum(lost)
+        # A call that was asked for once more is taken out again: no crumbs of that may stay.
+        return round(self._unknown_usd + sum(lost), 9)
 
     @property
     def unpriced_calls(self) -> int:
@@ -241,36 +243,50 @@ class RunState:
     def settle(self) -> None:
         """The run is over: calls without an answer leave their cells unknown."""
         for call_id, line in self._sent.items():
-            sent = decode(line)
-            facts = [decode(note) for note in self._notes.get(call_id, ())]
-            if not isinstance(sent, SentRecord):
+            unanswered = _unanswered(line, self._notes.get(call_id, ()))
+            if unanswered is None:
                 continue
-            self.unanswered[sent.call_id] = Unanswered(
-                sent, tuple(note.fact for note in facts if isinstance(note, NoteRecord))
-            )
+            self.unanswered[unanswered.sent.call_id] = unanswered
             self.attempts_made += 1
-            for index, cell_id in sent.cells:
+            for index, cell_id in unanswered.sent.cells:
                 self._put(index, unhexlify(cell_id)[:ID_BYTES], _UNKNOWN, -1)
         self._sent.clear()
         self._notes.clear()
 
+    def jobs(self) -> list[Unanswered]:
+        """Calls whose outcome is unknown and that noted something, such as a job's id.
+
+        Those that were cut off, and those that were given up before the job was over.
+        """
+        late = (_unanswered(sent, notes) for sent, notes, _ in self._jobs.values())
+        cut_off = (call for call in self.unanswered.values() if call.facts)
+        return [*filter(None, late), *cut_off]
+
     def _take(self, line: bytes, place: int) -> None:
         if line[KIND_AT] == _A and (head := ATTEMPT_HEAD.match(line)) is not None:
             call_id, outcome, cost, basis, index, cell, result, more = head.groups()
-            self.attempts_made += 1
             sent = self._sent.pop(call_id, None)
-            if self._notes:
-                self._notes.pop(call_id, None)
+            notes = self._notes.pop(call_id, None) if self._notes else None
+            tried = 1
+            if self._jobs and call_id in self._jobs:
+                # The same call, asked for once more: it was not sent again, nor billed twice.
+                sent, notes, worst = self._jobs.pop(call_id)
+                self._add_unknown_cost(worst, -1)
+                tried = 0
+            self.attempts_made += tried
             if cost == b"null" or outcome == b"unknown":
-                self._add_unknown_cost(cost, sent)
+                worst = _worst(cost, sent)
+                self._add_unknown_cost(worst, 1)
+                if notes and sent is not None and outcome == b"unknown":
+                    self._jobs[call_id] = (sent, notes, worst)
             else:
                 self._costs[basis] = self._costs.get(basis, 0.0) + float(cost)
             if index is not None:
-                self._put(int(index), unhexlify(cell), _CODES[result], place)
+                self._put(int(index), unhexlify(cell), _CODES[result], place, tried)
             at = head.end()
             while more and (found := MORE_CELLS.match(line, at)) is not None:
                 index, cell, result = found.groups()
-                self._put(int(index), unhexlify(cell), _CODES[result], place)
+                self._put(int(index), unhexlify(cell), _CODES[result], place, tried)
                 at = found.end()
         else:
             # The rare ones, and whatever a later version may write.
@@ -278,18 +294,13 @@ class RunState:
             if isinstance(record, NoteRecord):
                 self._notes.setdefault(record.call_id.encode(), []).append(line)
 
-    def _add_unknown_cost(self, cost: bytes, sent: bytes | None) -> None:
-        worst: float | None = None
-        if cost != b"null":
-            worst = float(cost)
-        elif sent is not None and isinstance(record := decode(sent), SentRecord):
-            worst = record.worst_usd
+    def _add_unknown_cost(self, worst: float | None, calls: int) -> None:
         if worst is None:
-            self._unpriced += 1
+            self._unpriced += calls
         else:
-            self._unknown_usd += worst
+            self._unknown_usd += calls * worst
 
-    def _put(self, index: int, cell: bytes, code: int, place: int) -> None:
+    def _put(self, index: int, cell: bytes, code: int, place: int, tried: int = 1) -> None:
         page = self._pages.get(index >> _PAGE_BITS)
         if page is None:
             page = self._pages[index >> _PAGE_BITS] = array("i", [-1]) * _PAGE
@@ -319,7 +330,7 @@ class RunState:
                     self._table.add(slot)
             page[index & _PAGE - 1] = slot
         if self._attempts[slot] < _MOST_ATTEMPTS:
-            self._attempts[slot] += 1
+            self._attempts[slot] += tried
         old = self._outcomes[slot]
         if code == 0 or old == _DONE:
             return
@@ -338,6 +349,23 @@ class RunState:
         if self._table is None:
             self._table = IdTable(self._ids)
         return self._table.find(cell)
+
+
+def _unanswered(sent: bytes, notes: Iterable[bytes]) -> Unanswered | None:
+    """A call from its lines in the journal."""
+    record = decode(sent)
+    if not isinstance(record, SentRecord):
+        return None
+    facts = [note.fact for line in notes if isinstance(note := decode(line), NoteRecord)]
+    return Unanswered(record, tuple(facts))
+
+
+def _worst(cost: bytes, sent: bytes | None) -> float | None:
+    """Most that a call without a known cost can have cost; ``None``: nobody knows."""
+    if cost != b"null":
+        return float(cost)
+    record = None if sent is None else decode(sent)
+    return record.worst_usd if isinstance(record, SentRecord) else None
 
 
 def load_state(paths: RunPaths, *, live: bool = False) -> RunState:

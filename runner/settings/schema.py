@@ -126,17 +126,40 @@ class LimitSettings(Section):
     allow_unknown_price: bool = Field(
         False, description="start although a price is unknown and a budget is set"
     )
-    max_concurrency: int = Field(8, ge=1, le=4096, description="calls in flight per quota")
-    requests_per_minute: float | None = Field(None, gt=0, description="calls per minute and quota")
+    max_concurrency: int = Field(
+        32, ge=1, le=4096, description="most calls in flight per quota; found out up to here"
+    )
+    requests_per_minute: float | None = Field(
+        None, gt=0, description="calls per minute and quota; null: found out"
+    )
+    images_per_minute: float | None = Field(
+        None, gt=0, description="images per minute and quota; null: found out"
+    )
+    in_flight_mb: int = Field(
+        256, ge=1, description="megabytes of pictures that may be on their way to the disk"
+    )
     timeout_s: float = Field(600, gt=0, description="seconds until a call is given up")
 
 
 class RetrySettings(Section):
     """The one retry loop."""
 
-    max_attempts: int = Field(4, ge=1, le=100, description="tries of one call, the first included")
-    max_wait_s: float = Field(60, ge=0, description="longest wait between two tries")
+    max_attempts: int = Field(
+        4, ge=1, le=100, description="tries of one call, those that a rate limit turned away aside"
+    )
+    max_wait_s: float = Field(
+        60, ge=0, description="longest wait between two tries, also if the provider asks for more"
+    )
+    max_total_s: float = Field(
+        900, ge=0, description="a call is not tried again so many seconds after its first try"
+    )
     unknown: bool = Field(False, description="resend a call that got no answer (may bill twice)")
+    breaker_failures: int = Field(
+        8, ge=1, description="calls in a row without a proper answer that pause a provider"
+    )
+    breaker_probes: int = Field(
+        4, ge=1, description="single calls after pauses that fail before a provider is given up"
+    )
 
 
 class OutputSettings(Section):

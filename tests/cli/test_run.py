@@ -118,7 +118,7 @@ def test_a_refusal_is_a_row_and_an_exit_code(run_cli: RunCli, tmp_path: Path) ->
 
 def test_a_fault_that_passes_is_tried_again(run_cli: RunCli, tmp_path: Path) -> None:
     options = ("provider.options.rate_limit_rate=0.6", "provider.options.images_per_call=1")
-    done = run_cli(*FAKE, "prompt=a star", "n=12", "seed=1", "retry.max_attempts=50", *options)
+    done = run_cli(*FAKE, "prompt=a star", "n=12", "seed=1", "retry.max_wait_s=0.05", *options)
     assert done.code == 0, done.text
     run = only_run(tmp_path)
     assert len(rows(run)) == 12

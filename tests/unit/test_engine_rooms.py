@@ -1,7 +1,8 @@
-"""The engine's small rooms: limits, budget, retries. Plain logic under a fake clock."""
+"""The engine's small rooms: budget, retries, breaker. Plain logic under a fake clock."""
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -9,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.engine.breaker import Breaker
 from runner.engine.budget import Budget
-from runner.engine.limits import Limiter
-from runner.engine.retry import FIRST_WAIT_S, RetryPolicy
+from runner.engine.retry import FIRST_WAIT_S, RetryPolicy, Tries, backoff_s
 from runner.providers.contract import FaultKind, ProviderError
 from runner.settings.schema import RetrySettings
 
@@ -24,24 +25,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-def test_calls_start_no_faster_than_the_limit() -> None:
-    clock = Clock()
-    limiter = Limiter(60, clock)
-    assert [limiter.delay() for _ in range(3)] == [0, 1, 2]
-    clock.now += 10
-    assert limiter.delay() == 0
-
-
-def test_an_unlimited_quota_never_waits_until_it_is_told_to() -> None:
-    clock = Clock()
-    limiter = Limiter(None, clock)
-    assert [limiter.delay() for _ in range(3)] == [0, 0, 0]
-    limiter.pause(7)
-    assert limiter.delay() == 7
-    clock.now += 8
-    assert limiter.delay() == 0
 
 
 @given(
@@ -58,11 +41,14 @@ def test_a_budget_is_never_overstepped_whatever_the_order(
     for worst, share in calls:
         if budget.reserve(worst):
             flying.append((worst, worst * share))
+        assert budget.spent_usd + budget.reserved_usd <= max(limit, spent) + 1e-6
         if flying and order.random() < 0.5:
             budget.settle(*flying.pop(order.randrange(len(flying))))
     for worst, cost in flying:
         budget.settle(worst, cost)
     assert budget.spent_usd <= max(limit, spent) + 1e-6
+    assert budget.reserved_usd == 0
+    assert not budget.waits
 
 
 def test_a_call_without_a_known_cost_books_its_worst() -> None:
@@ -71,6 +57,22 @@ def test_a_call_without_a_known_cost_books_its_worst() -> None:
     budget.settle(4, None)
     assert budget.spent_usd == 4
     assert not budget.reserve(7)
+
+
+def test_what_costs_nothing_goes_also_when_the_budget_is_used_up() -> None:
+    budget = Budget(1, spent_usd=2)
+    assert not budget.reserve(0.01)
+    assert budget.reserve(0)
+
+
+def test_a_call_that_is_asked_for_again_is_booked_once() -> None:
+    budget = Budget(10, spent_usd=7)
+    budget.take_back(4)
+    assert (budget.spent_usd, budget.reserved_usd) == (3, 4)
+    assert not budget.reserve(4)
+    budget.settle(4, 1)
+    assert budget.spent_usd == 4
+    assert budget.reserve(6)
 
 
 @pytest.mark.parametrize(
@@ -91,24 +93,90 @@ def test_which_faults_are_worth_another_try(
 ) -> None:
     policy = RetryPolicy(RetrySettings(max_attempts=3), resend_safe)
     error = ProviderError(kind, "x")
-    assert policy.again(error, 1) is again
-    assert policy.again(error, 3) is False
+    assert (policy.wait_s(error, Tries(0, 1, 1), 1) is not None) is again
 
 
 def test_an_unanswered_call_is_sent_again_only_on_request() -> None:
     error = ProviderError("ambiguous", "x")
-    assert RetryPolicy(RetrySettings(unknown=True)).again(error, 1)
+    assert RetryPolicy(RetrySettings(unknown=True)).wait_s(error, Tries(0, 1, 1), 1) is not None
 
 
-@given(tries=st.integers(1, 30), seed=st.integers())
+def test_tries_are_bounded_in_number_and_in_time() -> None:
+    policy = RetryPolicy(RetrySettings(max_attempts=3, max_total_s=100))
+    stumbled, limited = ProviderError("transient", "x"), ProviderError("rate_limit", "x")
+    assert policy.wait_s(stumbled, Tries(0, 2, 2), 50) is not None
+    assert policy.wait_s(stumbled, Tries(0, 3, 3), 50) is None
+    assert policy.wait_s(stumbled, Tries(0, 1, 1), 100) is None
+    # Being turned away is free: only time ends it.
+    assert policy.wait_s(limited, Tries(0, 20, 0), 99) == 0
+    assert policy.wait_s(limited, Tries(0, 20, 0), 100) is None
+
+
+@given(tries=st.integers(1, 3000), seed=st.integers())
 def test_waits_grow_with_full_jitter_and_are_capped(tries: int, seed: int) -> None:
-    policy = RetryPolicy(RetrySettings(max_wait_s=20))
-    wait = policy.wait_s(ProviderError("transient", "x"), tries, random.Random(seed))
-    assert 0 <= wait <= min(20, FIRST_WAIT_S * 2 ** (tries - 1))
+    wait = backoff_s(tries, 20, random.Random(seed))
+    assert 0 <= wait <= min(20, FIRST_WAIT_S * 2 ** (min(tries, 60) - 1))
 
 
 @pytest.mark.parametrize(("asked", "waits"), [(3, 3), (500, 20), (-1, 0)])
 def test_what_the_provider_asks_for_is_obeyed_within_bounds(asked: float, waits: float) -> None:
     policy = RetryPolicy(RetrySettings(max_wait_s=20))
-    error = ProviderError("rate_limit", "x", retry_after=asked)
-    assert policy.wait_s(error, 1, random.Random(0)) == waits
+    error = ProviderError("transient", "x", retry_after=asked)
+    assert policy.wait_s(error, Tries(0, 1, 1), 1) == waits
+
+
+def breaker(clock: Clock, **settings: int) -> Breaker:
+    limits = RetrySettings(breaker_failures=3, breaker_probes=2, **settings)
+    return Breaker(limits, clock, random.Random(1))
+
+
+def test_failures_in_a_row_pause_a_provider_and_one_probe_brings_it_back() -> None:
+    clock = Clock()
+    one = breaker(clock)
+    for _ in range(2):
+        one.bad("HTTP 500")
+        one.good()
+    for _ in range(3):
+        assert one.delay() == 0
+        one.started()
+    for _ in range(3):
+        one.bad("HTTP 500")
+    pause = one.delay()
+    assert pause > 0
+    clock.now += pause
+    assert one.delay() == 0
+    one.started()
+    assert one.delay() == math.inf, "one probe at a time"
+    one.good()
+    assert one.delay() == 0
+    assert one.given_up is None
+
+
+def test_a_provider_that_stays_down_is_given_up_with_one_sentence() -> None:
+    clock = Clock()
+    one = breaker(clock)
+    for _ in range(3):
+        one.started()
+        one.bad("HTTP 503")
+    one.bad("a late failure of before the pause is no probe")
+    pauses = []
+    while one.given_up is None:
+        pauses.append(one.delay())
+        clock.now += pauses[-1]
+        one.started()
+        one.bad("HTTP 503")
+    assert len(pauses) == 2
+    assert pauses[1] > pauses[0] / 2
+    assert "6 calls in a row" in one.given_up
+    assert "HTTP 503" in one.given_up
+
+
+def test_a_probe_that_is_not_sent_leaves_its_place_to_another() -> None:
+    clock = Clock()
+    one = breaker(clock)
+    for _ in range(3):
+        one.bad("x")
+    clock.now += one.delay()
+    one.started()
+    one.withdrawn()
+    assert one.delay() == 0

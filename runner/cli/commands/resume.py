@@ -17,12 +17,18 @@ def command(argv: list[str]) -> int:
     """Go on with a run; nothing that is done is made again.
 
     ``--include OUTCOME`` (several times, or with commas) says which earlier outcomes are tried
-    again besides what is missing; default: failed and unknown.
+    again besides what is missing; default: failed and unknown. Jobs that may still be there are
+    asked for first; those that cannot be asked are made again only by ``--include unknown``.
     """
     rest, again = _split_include(argv)
     paths = run_folder(rest, "resume", overrides=True)
     saved = read_saved(paths, [text for text in rest if "=" in text])
-    return run_saved(saved, again=again, command=("resume", *argv))
+    return run_saved(
+        saved,
+        again=again or RETRIED,
+        insist="unknown" in again,
+        command=("resume", *argv),
+    )
 
 
 def _split_include(argv: list[str]) -> tuple[list[str], frozenset[CellOutcome]]:
@@ -38,4 +44,4 @@ def _split_include(argv: list[str]) -> tuple[list[str], frozenset[CellOutcome]]:
             if name not in _CHOICES:
                 raise RequestError(f"--include {name}: choose from {listed(_CHOICES)}")
             chosen |= {choice for choice in get_args(CellOutcome) if choice == name}
-    return rest, frozenset(chosen) or RETRIED
+    return rest, frozenset(chosen)
