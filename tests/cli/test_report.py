@@ -28,3 +28,15 @@ def test_flags_may_stand_anywhere(run_cli: RunCli, tmp_path: Path) -> None:
     done = run_cli("provider=fake", "prompt=a fox", "-m", "seed=1,2", "hydra.sweep.dir=run")
     assert done.code == 0, done.text
     assert len((tmp_path / "run/images/metadata.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_sheet_in_other_shapes(run_cli: RunCli, tmp_path: Path) -> None:
+    done = run_cli("-m", "provider=fake", "prompt=a fox,a cat", "seed=1,2", "hydra.sweep.dir=run")
+    assert done.code == 0, done.text
+    done = run_cli("report", "run", "--sheet", "pdf", "--strips=prompt", "--animate", "seed")
+    assert done.code == 0, done.text
+    for name in ("contact_sheet.pdf", "strips/prompt-001.png", "animation-seed.webp"):
+        assert (tmp_path / "run" / name).is_file()
+        assert name in done.out
+    assert run_cli("report", "run", "--sheet", "bmp").code == 2
+    assert run_cli("report", "run", "--animate", "sed").code == 2
