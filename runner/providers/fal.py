@@ -108,6 +108,10 @@ class FalProvider(Provider):
         """By the model's file."""
         return self.model.capabilities()
 
+    def identity(self) -> Mapping[str, Json]:
+        """Like the default, with input images of the options counted by their content."""
+        return {**super().identity(), "options": self.model.identity()}
+
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes, and whether image and mask fit."""
         return self.model.check(params)

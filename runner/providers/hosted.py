@@ -14,10 +14,20 @@ from typing import Any, Literal
 from pydantic import Field
 
 from runner.providers.contract import UNKNOWN_PRICE, Call, Capabilities, Param, Price
-from runner.providers.net import Http, InputImage, Inputs, encode_data_url, given, native_fields
-from runner.providers.net.inputs import grey_mask, inverted_mask, size_problem
+from runner.providers.net import (
+    Http,
+    InputImage,
+    Inputs,
+    encode_data_url,
+    file_identity,
+    given,
+    grey_mask,
+    inverted_mask,
+    native_fields,
+    size_problem,
+)
 from runner.providers.prices import price_book
-from runner.providers.sizes import Chosen, SizeError, Sizes
+from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size
 from runner.settings.cell import CellParams, Json, PipelineKind, Scalar
 from runner.settings.errors import RequestError, listed
 from runner.settings.load import validate
@@ -25,6 +35,15 @@ from runner.settings.schema import Section, VariantSettings
 
 Put = Callable[[InputImage], Awaitable[str]]
 """How an input image becomes the text of a field: a ``data:`` URL, or the address of an upload."""
+
+
+NAMES = {
+    "image_size": "image_size",
+    "width_height": "width,height",
+    "aspect_ratio": "aspect_ratio",
+    "ratio_or_pixels": "aspect_ratio,width,height",
+}
+"""Native names of a size, by how it is sent."""
 
 
 class Key(Section):
@@ -65,7 +84,7 @@ class HostedTraits(Section):
     routes: dict[PipelineKind, Route] = Field(description="kind of pipeline to endpoint")
     keys: dict[str, Key] = Field(default_factory=dict, description="keys beyond prompt and size")
     sizes: Sizes | None = Field(None, description="sizes; null: the input image decides")
-    size_as: Literal["image_size", "width_height", "aspect_ratio"] = Field(
+    size_as: Literal["image_size", "width_height", "aspect_ratio", "ratio_or_pixels"] = Field(
         "width_height", description="how a size is sent"
     )
     count: str | None = Field(None, description="native name of n; null: one image per call")
@@ -115,8 +134,7 @@ class Hosted:
         note = f"at most {traits.max_prompt:,} characters" if traits.max_prompt else ""
         params = {"prompt": Param(native="prompt", note=note)}
         if traits.sizes is not None:
-            native = traits.size_as.replace("_height", ",height")
-            params["size"] = Param(native=native, note=traits.sizes.describe())
+            params["size"] = Param(native=NAMES[traits.size_as], note=traits.sizes.describe())
         params |= {key: found.param() for key, found in (traits.keys | route.keys).items()}
         for key, field in (
             ("image", route.image or route.images),
@@ -131,6 +149,14 @@ class Hosted:
             max_images_per_call=traits.max_n,
             mask_polarity=route.mask_polarity,
         )
+
+    def identity(self) -> dict[str, Json]:
+        """The native options, with files counted by their content."""
+        found = given(self.options)
+        if self._more:
+            what = "provider.options.images"
+            found["images"] = [file_identity(path, what) for path in self._more]
+        return found
 
     def check(self, params: CellParams) -> list[str]:
         """What ranges cannot say: sizes, the length of the prompt, whether a mask fits."""
@@ -162,6 +188,8 @@ class Hosted:
         if params.size is None or sizes is None or "size" in self.route.without:
             return None
         by_ratio = self.traits.size_as == "aspect_ratio"
+        if self.traits.size_as == "ratio_or_pixels":
+            by_ratio = parse_size(params.size).pixels is None
         return sizes.ratio(params.size) if by_ratio else sizes.pixels(params.size)
 
     def estimate(self, params: CellParams) -> Price:
@@ -194,9 +222,12 @@ class Hosted:
         return {**fields, **options, **self.settings.provider.extra_body}
 
     def _size_fields(self, size: Chosen) -> dict[str, Json]:
-        if self.traits.size_as == "aspect_ratio":
+        form = self.traits.size_as
+        if form == "aspect_ratio" or (form == "ratio_or_pixels" and size.width is None):
             return {"aspect_ratio": size.native}
-        if self.traits.size_as == "width_height":
+        if form == "ratio_or_pixels":
+            return {"aspect_ratio": "custom", "width": size.width, "height": size.height}
+        if form == "width_height":
             return {"width": size.width, "height": size.height}
         if size.width is None:
             return {"image_size": size.native}

@@ -35,6 +35,7 @@ from runner.providers.net import (
     JobError,
     Jobs,
     Running,
+    file_identity,
     given,
     native_fields,
     sent_fields,
@@ -145,8 +146,14 @@ class LeonardoProvider(Provider):
         return MOST_IMAGES // 2 if large else MOST_IMAGES
 
     def identity(self) -> Mapping[str, Json]:
-        """Like the default; whether a picture is shown in public does not change it."""
+        """Like the default; guides count by content, and being shown in public not at all."""
         options = {name: value for name, value in given(self.options).items() if name != "public"}
+        if self.options.guides:
+            what = "provider.options.guides"
+            options["guides"] = [
+                {**given(guide), "image": file_identity(guide.image, what)}
+                for guide in self.options.guides
+            ]
         return {**super().identity(), "options": options}
 
     def quota_key(self) -> str:

@@ -33,6 +33,9 @@ BUILT_IN: dict[str, str] = {
     "nscale": "runner.providers.nscale:NscaleProvider",
     "openai": "runner.providers.openai:OpenAIProvider",
     "openai_compatible": "runner.providers.openai_compatible:OpenAICompatibleProvider",
+    "replicate": "runner.providers.replicate:ReplicateProvider",
+    "recraft": "runner.providers.recraft:RecraftProvider",
+    "vertex": "runner.providers.vertex:VertexProvider",
     "xinference": "runner.providers.xinference:XinferenceProvider",
 }
 """Name to ``module:class``."""
