@@ -39,8 +39,8 @@ _MODULES = ("boto3", "aiohttp", "pybase64")
 _POOL = 4096
 """Connections that are kept: no fewer than calls may be in flight."""
 _CHUNK = 1 << 20
-_TALKATIVE = ("botocore.auth", "botocore.endpoint")
-"""Loggers that write signed requests, session tokens included, at their debug level."""
+_TALKATIVE = ("botocore.auth", "botocore.endpoint", "botocore.parsers")
+"""Loggers that write signed requests and whole answers, tokens included, at their debug level."""
 
 
 class Guardrail(Section):
