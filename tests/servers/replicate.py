@@ -181,7 +181,7 @@ class ReplicateServer(Loopback):
     def _outputs(self, job: Job) -> Any:
         if job.situation == "text":
             return {"caption": "I would rather not."}
-        outputs = []
+        outputs: list[str | None] = []
         count = job.body.get("num_outputs", 1) - (job.situation == "partial")
         for _ in range(0 if job.situation == "empty" else count):
             self._made += 1
