@@ -14,7 +14,7 @@ from runner.providers.net.payload import decode_base64
 from runner.providers.prices import PriceBook, Usage, settle
 from runner.settings.cell import Json
 
-EFFECTIVE = ("size", "quality", "background", "output_format")
+EFFECTIVE = ("size", "quality", "background", "output_format", "style_id")
 """Fields of an answer that say what was really used."""
 
 
