@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from runner.settings.schema import RetrySettings
 
-FIRST_PAUSE_S = 2.0
+FIRST_PAUSE_S = 5.0
 
 
 class Breaker:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from runner.settings.cell import PipelineKind, Scalar
 
 Unsupported = Literal["error", "warn", "drop"]
-DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|all_gpus|cuda(:\d+)?)$")]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 OneOrMore = Scalar | list[Scalar]
 
@@ -94,7 +94,8 @@ class PipelineSettings(Section):
         "(it must fit already); null: fit",
     )
     preprocessor: str | list[str] | None = Field(
-        None, description="makes the control image: canny, softedge, depth or pose; one per ControlNet"
+        None,
+        description="makes the control image: canny, softedge, depth or pose; one per ControlNet",
     )
     control_start: float | None = Field(
         None, ge=0, le=1, description="share of the steps after which the control image counts"
@@ -107,10 +108,13 @@ class PipelineSettings(Section):
 class DeviceSettings(Section):
     """Where local pipelines run. Part of the recipe, not of a cell's id."""
 
-    name: DeviceName = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    name: DeviceName = Field("auto", description="auto, cpu, cuda, cuda:N, mps or all_gpus")
     dtype: Dtype = Field("auto", description="auto: float32 on the CPU, bfloat16 on a GPU")
     batch_size: int = Field(1, ge=1, le=512, description="images in one local batch")
     threads: int | None = Field(None, ge=1, description="CPU threads; null: all cores")
+    workers: int | None = Field(
+        None, ge=1, le=64, description="worker processes of all_gpus; null: one per GPU"
+    )
 
 
 class EngineSettings(Section):
@@ -158,7 +162,7 @@ class RetrySettings(Section):
         8, ge=1, description="calls in a row without a proper answer that pause a provider"
     )
     breaker_probes: int = Field(
-        4, ge=1, description="single calls after pauses that fail before a provider is given up"
+        6, ge=1, description="single calls after pauses that fail before a provider is given up"
     )
 
 
@@ -246,7 +250,8 @@ class Settings(Section):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     retry: RetrySettings = Field(default_factory=RetrySettings)
     reuse: bool = Field(
-        False, description="take pictures of the same cells from earlier runs under the same outputs"
+        False,
+        description="take pictures of the same cells from earlier runs under the same outputs",
     )
     unsupported: Unsupported = Field(
         "error", description="what to do with a key that the model does not take"
