@@ -270,6 +270,11 @@ async def as_data_url(image: InputImage) -> str:
     return encode_data_url(image.data, image.mime)
 
 
+async def as_base64(image: InputImage) -> str:
+    """An input image inside the request itself, without saying its type."""
+    return encode_data_url(image.data, image.mime).partition(",")[2]
+
+
 def mapping(value: object) -> Mapping[str, Any]:
     """An object of an answer, or an empty one where something else stands."""
     return value if isinstance(value, Mapping) else {}

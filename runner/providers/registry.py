@@ -22,6 +22,7 @@ BUILT_IN: dict[str, str] = {
         "runner.providers.bedrock_stable_diffusion:BedrockStableDiffusionProvider"
     ),
     "bedrock_titan": "runner.providers.bedrock_titan:BedrockTitanProvider",
+    "black_forest_labs": "runner.providers.black_forest_labs:BlackForestLabsProvider",
     "diffusers": "runner.providers.local.diffusers:DiffusersProvider",
     "fake": "runner.providers.fake:FakeProvider",
     "fal": "runner.providers.fal:FalProvider",
@@ -80,4 +81,4 @@ def make_provider(settings: VariantSettings) -> Provider:
         RequestError: No such provider, or its options are wrong.
         PrerequisiteError: Its package does not import.
     """
-    return provider_class(settings.provider.name)(settings)
+    return provider_class(settings.provider.name).make(settings)

@@ -1,0 +1,219 @@
+"""Black Forest Labs: submit a task, journal its id, poll it, fetch the picture without the key.
+
+``python -m runner provider=black_forest_labs prompt="a lighthouse" size=16:9 seed=7``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from runner.providers.contract import (
+    Answer,
+    Call,
+    Capabilities,
+    Listener,
+    Picture,
+    Price,
+    Provider,
+    ProviderError,
+)
+from runner.providers.hosted import Hosted, as_base64, mapping
+from runner.providers.net import (
+    FaultRules,
+    Found,
+    Http,
+    JobError,
+    Jobs,
+    Running,
+    one_line,
+    sent_fields,
+    take_all,
+    text,
+)
+from runner.providers.prices import settle
+from runner.settings.cell import CellParams, Json
+from runner.settings.load import validate
+from runner.settings.schema import Section, VariantSettings
+
+BASE_URL = "https://api.bfl.ai/v1"
+DOMAIN = "bfl.ai"
+"""A task is polled where the answer says: ``api.us1.bfl.ai`` and the like."""
+KEY_VARIABLES = ("BFL_API_KEY",)
+MOST_TASKS = 24
+"""Tasks that may be under way at once, on most endpoints."""
+REFUSED = {"Request Moderated": "the request", "Content Moderated": "the picture"}
+FAILED = frozenset({"Error", "Failed"})
+CREDIT_USD = 0.01
+RULES = FaultRules(
+    no_credit=frozenset({"insufficient_credits"}), refused=frozenset({"request_moderated"})
+)
+
+
+class BlackForestLabsOptions(Section):
+    """provider.options.* of Black Forest Labs; which of them a model takes is in its file."""
+
+    images: tuple[str, ...] = Field((), description="further input images, where a model has them")
+    safety_tolerance: int | None = Field(None, ge=0, le=6, description="0 is the strictest")
+    prompt_upsampling: bool | None = Field(
+        None, description="let the model write the prompt longer"
+    )
+    grounding: bool | None = Field(
+        None, description="false: no search in the web for what the prompt names (FLUX 3)"
+    )
+    raw: bool | None = Field(None, description="less processed pictures (FLUX1.1 [pro] ultra)")
+    top: int | None = Field(None, ge=0, le=2048, description="pixels to add above (Expand)")
+    bottom: int | None = Field(None, ge=0, le=2048, description="pixels to add below (Expand)")
+    left: int | None = Field(None, ge=0, le=2048, description="pixels to add on the left (Expand)")
+    right: int | None = Field(
+        None, ge=0, le=2048, description="pixels to add on the right (Expand)"
+    )
+
+
+def authorization(key: str) -> dict[str, str]:
+    """The header of their own."""
+    return {"x-key": key}
+
+
+class BlackForestLabsProvider(Provider):
+    """FLUX from those who make it; regional hosts through ``provider.base_url``."""
+
+    name: ClassVar[str] = "black_forest_labs"
+    options_type = BlackForestLabsOptions
+
+    def __init__(self, settings: VariantSettings) -> None:
+        super().__init__(settings)
+        self.http = Http(
+            settings,
+            base_url=BASE_URL,
+            variables=KEY_VARIABLES,
+            auth=authorization,
+            rules=RULES,
+            domain=DOMAIN,
+        )
+        options = settings.provider.options
+        self.options = validate(BlackForestLabsOptions, options, "provider.options")
+        self.model = Hosted(settings, self.http, self.options)
+        self.jobs = Jobs(self.http, settings.timeout_s)
+
+    def capabilities(self) -> Capabilities:
+        """By the model's file."""
+        return self.model.capabilities()
+
+    def identity(self) -> Mapping[str, Json]:
+        """Like the default, with input images of the options counted by their content."""
+        return {**super().identity(), "options": self.model.identity()}
+
+    def check(self, params: CellParams) -> Sequence[str]:
+        """Sizes, and whether image and mask fit."""
+        return self.model.check(params)
+
+    def check_ready(self) -> None:
+        """Packages and key."""
+        self.http.check_ready()
+
+    def quota_key(self) -> str:
+        """Limits are per key."""
+        return f"{self.name}:{self.http.base.origin}:{','.join(self.http.keys.variables)}"
+
+    def max_concurrency(self) -> int | None:
+        """As many tasks as may be under way at once."""
+        return MOST_TASKS
+
+    def estimate(self, params: CellParams) -> Price:
+        """By the megapixel, that of input images included; the answer tells the cost."""
+        return self.model.estimate(params)
+
+    def classify(self, error: Exception) -> ProviderError:
+        """The common table of statuses."""
+        return self.http.classify(error)
+
+    async def open(self) -> None:
+        """Make the session."""
+        await self.http.open()
+
+    async def close(self) -> None:
+        """Close it."""
+        await self.http.close()
+
+    async def generate(self, call: Call, listener: Listener) -> Answer:
+        """Submit a task and follow it."""
+        fields = self.model.fields(call)
+        files = await self.model.files(call.params, as_base64)
+        body = {"prompt": call.params.prompt, **fields, **files}
+        made = (await self.http.send("POST", f"/{self.model.route.path}", json=body)).json()
+        fact = {
+            "job": made.get("id"),
+            "polling_url": made.get("polling_url"),
+            "cost": made.get("cost"),
+            "sent": fields,
+        }
+        found = await self.jobs.run(call, fact, self._poll(fact), listener)
+        return await self._answer(call, fact, found)
+
+    async def attach(self, call: Call, fact: Mapping[str, Json], listener: Listener) -> Answer:
+        """Follow a task that an earlier process submitted."""
+        found = await self.jobs.follow(call, fact, self._poll(fact), listener)
+        return await self._answer(call, fact, found)
+
+    def _poll(self, fact: Mapping[str, Json]) -> Any:
+        told = text(fact.get("polling_url"))
+        place = told if told and self.http.trusts(told) else None
+
+        async def poll(job: str) -> Mapping[str, Any] | Running:
+            query = None if place else {"id": job}
+            path = place or "/get_result"
+            found = (await self.http.send("GET", path, query=query, timeout_s=30)).json()
+            status = str(found.get("status"))
+            if status == "Ready":
+                return found
+            if status == "Task not found":
+                raise ProviderError("gone", f"task {job} is not there", code="not_found")
+            if status in REFUSED:
+                reasons = mapping(found.get("details")).get("Moderation Reasons")
+                why = f": {one_line(', '.join(map(str, reasons)))}" if reasons else ""
+                raise JobError(
+                    "refused",
+                    f"{REFUSED[status]} was moderated{why}",
+                    code=status,
+                    request_id=job,
+                )
+            if status in FAILED:
+                said = self.http.keys.redact(one_line(str(found.get("error") or "no reason told")))
+                raise JobError(
+                    "transient", f"task {job} failed: {said}", code=status, request_id=job
+                )
+            progress = found.get("progress")
+            return Running(status, progress if isinstance(progress, (int, float)) else None)
+
+        return poll
+
+    async def _answer(
+        self, call: Call, fact: Mapping[str, Json], made: Mapping[str, Any]
+    ) -> Answer:
+        result, size = mapping(made.get("result")), self.model.size(call.params)
+        seed = result.get("seed")
+        outputs = await take_all(
+            self.http,
+            call,
+            [Found(text(result.get("sample")), {"seed": seed} if isinstance(seed, int) else {})],
+            seed_sent=call.params.seed,
+            warnings=[size.warning] if size and size.warning else [],
+        )
+        credits = made.get("cost", fact.get("cost"))
+        figures = {name: made[name] for name in ("input_mp", "output_mp") if name in made}
+        usd, basis = settle(
+            sum(isinstance(output, Picture) for output in outputs),
+            reported_usd=credits * CREDIT_USD if isinstance(credits, (int, float)) else None,
+            book=self.estimate(call.params),
+        )
+        return Answer(
+            outputs=outputs,
+            params_sent=sent_fields(fact),
+            request_id=text(fact.get("job")),
+            usage={**figures, "credits": credits} if credits is not None else figures,
+            cost_usd=usd,
+            cost_basis=basis,
+        )
