@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.figures import Figures
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -39,6 +41,14 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def figures() -> Iterator[Figures]:
+    """Counts what the torture tests do."""
+    found = Figures()
+    yield found
+    found.save()
 
 
 def cli_command(*arguments: str) -> list[str]:

@@ -33,7 +33,7 @@ from runner.settings.cell import CELL_KEYS, FILE_KEYS, CellParams, Json
 from runner.settings.confdir import conf_dir
 from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import VariantSettings
-from tests.contract.machinery import Machinery
+from tests.contract.hostile import HostileAnswers
 from tests.contract.support import (
     Asked,
     Listening,
@@ -47,7 +47,7 @@ from tests.contract.support import (
 from tests.servers.loopback import RETRY_AFTER_S, Loopback, Situation, picture
 
 
-class ProviderContract(Machinery):
+class ProviderContract(HostileAnswers):
     """Inherited tests; see :class:`~tests.contract.machinery.Machinery` for what to declare."""
 
     # ------------------------------------------------------------------ good answers

@@ -21,7 +21,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -64,6 +64,9 @@ Situation = Literal[
 
 Custom = Callable[["Seen"], web.StreamResponse]
 """An answer of a test's own."""
+
+Spoil = Callable[[web.Request, web.StreamResponse], Awaitable[web.StreamResponse]]
+"""What becomes of a good answer."""
 
 RETRY_AFTER_S = 7
 ELSEWHERE = "https://elsewhere.invalid/v1"
@@ -115,6 +118,7 @@ class Loopback:
         repainted: For every mask that came, what the real API would paint anew: white.
         latency_s: Seconds until a call is answered.
         key: The only key that is right.
+        spoil: Changes an answer before it leaves; see :mod:`tests.servers.spoil`.
     """
 
     prefix = "/v1"
@@ -127,6 +131,7 @@ class Loopback:
         self.repainted: list[Image.Image] = []
         self.latency_s = 0.0
         self.key = "canary-key-0123456789abcdef"
+        self.spoil: Spoil | None = None
         self._script: deque[Situation | Custom] = deque()
         self._ready = threading.Event()
         self._port = 0
@@ -195,6 +200,10 @@ class Loopback:
         await runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        response = await self._honest(request)
+        return response if self.spoil is None else await self.spoil(request, response)
+
+    async def _honest(self, request: web.Request) -> web.StreamResponse:
         seen = await _read(request)
         self.requests.append(seen)
         if seen.path.startswith("/files/"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Finished
-from tests.torture.figures import Figures
+from tests.figures import Figures
 from tests.torture.forge import Forge, forging
 from tests.torture.service import Service, journal
 from tests.torture.test_kills import batch, finish

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runner.record.crash import POINTS
-from tests.torture.figures import Figures
+from tests.figures import Figures
 from tests.torture.forge import Forge, forging
 from tests.torture.service import Service, Watch
 

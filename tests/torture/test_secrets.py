@@ -18,9 +18,9 @@ from aiohttp import web
 from runner.providers.net.keys import Secret
 from runner.settings.secrets import RedactedStream, redact, redact_bytes
 from tests.conftest import RunCli, cli_command
+from tests.figures import Figures
 from tests.servers.loopback import Seen, Situation
 from tests.servers.openai import OpenAIServer
-from tests.torture.figures import Figures
 
 CANARY = 'canary/key+"0123"456789abcdef=='
 FORMS = (

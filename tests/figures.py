@@ -1,0 +1,45 @@
+"""How long the tests run, and what they did, for the record.
+
+``make test`` runs the short form. ``make torture`` sets ``RUNNER_TORTURE``, runs the long form and
+prints the sums.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+LONG = bool(os.environ.get("RUNNER_TORTURE"))
+"""Whether this is the long form."""
+
+LEDGER = os.environ.get("RUNNER_TORTURE", "")
+"""File to which every test process appends its sums."""
+
+
+class Figures:
+    """What was done, by name."""
+
+    def __init__(self) -> None:
+        self.sums: Counter[str] = Counter()
+
+    def add(self, what: str, number: int = 1) -> None:
+        self.sums[what] += number
+
+    @staticmethod
+    def count(*, short: int, long: int) -> int:
+        """A size that depends on the form."""
+        return long if LONG else short
+
+    @staticmethod
+    def passages(*short: int) -> Iterable[int]:
+        """Which passages of a point are tried: a few, or all there are."""
+        return itertools.count(1) if LONG else short
+
+    def save(self) -> None:
+        if LEDGER and self.sums:
+            with Path(LEDGER).open("a") as file:
+                file.write(json.dumps(self.sums) + "\n")
