@@ -270,7 +270,7 @@ def _config_rules(model: str, task: str, config: Mapping[str, Any]) -> Iterator[
             width % 16
             or height % 16
             or min(width, height) < 320
-            or width * height >= 4_194_304
+            or width * height > 4_194_304
             or max(width, height) > 4 * min(width, height)
         ):
             yield f"{width}x{height} is not a size of Nova Canvas"
