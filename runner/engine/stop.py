@@ -67,7 +67,7 @@ class Stop:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._act)
             if grace_s is not None and not self.at_once:
-                self._loop.call_soon_threadsafe(self._loop.call_later, grace_s, self.request)
+                self._loop.call_soon_threadsafe(self._repeat_after, self._loop, grace_s)
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, but wake when a stop is asked for."""
@@ -78,6 +78,9 @@ class Stop:
                 await self._event.wait()
         except TimeoutError:
             pass
+
+    def _repeat_after(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        loop.call_later(seconds, self.request)
 
     def _act(self) -> None:
         self._event.set()
