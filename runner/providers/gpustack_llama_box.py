@@ -29,7 +29,8 @@ from runner.providers.contract import (
 )
 from runner.providers.image_events import ImageEvents, receive
 from runner.providers.net import Http, Inputs, Part, given, native_fields
-from runner.providers.net.inputs import InputImage, grey_mask, size_problem
+from runner.providers.net.inputs import InputImage, file_problems, grey_mask
+from runner.providers.net.limits import ImageLimits
 from runner.providers.openai_family.answers import read_answer
 from runner.providers.prices import price_book
 from runner.providers.seeds import in_runs
@@ -44,7 +45,7 @@ MOST_SEEDS = 2**32 - 1
 """The server takes seeds below this; this one itself means: any."""
 STEP = 64
 """Sides of pictures are multiples of this."""
-READABLE = ("image/png", "image/jpeg", "image/gif")
+INPUTS = ImageLimits(mimes=("image/png", "image/jpeg", "image/gif"))
 """What stb_image, which reads the server's inputs, makes out."""
 
 Sampler = Literal[
@@ -172,16 +173,10 @@ class GPUStackLlamaBoxProvider(Provider):
                 self.traits.sizes.pixels(params.size)
             except SizeError as error:
                 problems.append(str(error))
-        needed = {
-            "img2img": ("image",),
-            "inpaint": ("image", "mask"),
-            "controlnet": ("control_image",),
-        }
-        for key in needed.get(self.pipeline, ()):
-            if getattr(params, key) is None:
-                problems.append(f"pipeline.{key}: pipeline={self.pipeline} needs a file")
-        if problem := size_problem(params.image, params.mask):
-            problems.append(problem)
+        problems += file_problems(self.pipeline, params)
+        for key in ("image", "control_image"):
+            if problem := INPUTS.problem(getattr(params, key), f"pipeline.{key}"):
+                problems.append(problem)
         return problems
 
     def estimate(self, params: CellParams) -> Price:
@@ -276,15 +271,14 @@ class GPUStackLlamaBoxProvider(Provider):
             return {}
         if self.pipeline == "controlnet":
             path = str(params.control_image)
-            control = _readable(await self._inputs.read(path, "pipeline.control_image"), path)
+            control = await self._inputs.read(path, "pipeline.control_image")
             if (control.width or 1) % STEP or (control.height or 1) % STEP:
                 raise RequestError(
                     f"pipeline.control_image={path}: {control.width}x{control.height} pixels; the "
                     f"picture gets its size, so both sides must be multiples of {STEP}"
                 )
             return {"image": control, "control": control}
-        path = str(params.image)
-        files = {"image": _readable(await self._inputs.read(path), path)}
+        files = {"image": await self._inputs.read(str(params.image))}
         if self.pipeline == "inpaint":
             mask = await self._inputs.read(str(params.mask), "pipeline.mask")
             files["mask"] = await asyncio.to_thread(grey_mask, mask)
@@ -309,12 +303,6 @@ class GPUStackLlamaBoxProvider(Provider):
 def _seed(cell: Cell) -> int | None:
     seed = cell.image_seed
     return None if seed is None else seed % MOST_SEEDS
-
-
-def _readable(image: InputImage, path: str) -> InputImage:
-    if image.mime not in READABLE:
-        raise RequestError(f"{path}: {image.mime}, but this server reads PNG, JPEG and GIF")
-    return image
 
 
 def _form(fields: Mapping[str, Json], stream: Mapping[str, Json]) -> list[Part]:

@@ -21,7 +21,7 @@ from runner.providers.contract import (
     ProviderError,
 )
 from runner.providers.net import FaultRules, Http, Inputs, encode_data_url, given
-from runner.providers.net.inputs import InputImage, binary_mask, file_identity, size_problem
+from runner.providers.net.inputs import InputImage, binary_mask, file_identity, file_problems
 from runner.providers.openai_family.answers import read_answer
 from runner.providers.prices import price_book
 from runner.providers.recraft_options import (
@@ -194,11 +194,8 @@ class RecraftProvider(Provider):
             yield f"prompt: task {self._task_name} needs one"
         if params.style is not None and options.style_id is not None:
             yield "style: it cannot stand beside provider.options.style_id"
-        if task.pipeline in {"img2img", "inpaint"} and params.image is None:
-            yield f"pipeline.image: task {self._task_name} needs an input image"
-        if task.pipeline == "inpaint" and params.mask is None:
-            yield f"pipeline.mask: task {self._task_name} needs a mask (white = repaint)"
-        if problem := size_problem(params.image, params.mask):
+        yield from file_problems(task.pipeline, params)
+        if problem := traits.inputs.problem(params.image, "pipeline.image"):
             yield problem
         if self._task_name == "variate" and params.size is None:
             yield "size: task variate needs one"

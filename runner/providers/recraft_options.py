@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from runner.providers.net.limits import ImageLimits
 from runner.providers.sizes import Sizes
 from runner.settings.cell import PipelineKind
 from runner.settings.schema import Section
@@ -199,5 +200,14 @@ class RecraftTraits(Section):
         Field((), description="names under provider.options.controls that it takes")
     )
     needs_style: bool = Field(False, description="refuses to draw without a style")
+    inputs: ImageLimits = Field(
+        ImageLimits(
+            mimes=("image/png", "image/jpeg", "image/webp", "image/svg+xml"),
+            min_side=256,
+            max_side=4096,
+            max_pixels=16_000_000,
+        ),
+        description="input images that it takes",
+    )
     max_prompt: int = Field(10_000, ge=1, description="longest prompt in characters")
     max_n: int = Field(6, ge=1, description="most images of one call")

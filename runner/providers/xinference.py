@@ -37,7 +37,7 @@ from runner.providers.net import (
     given,
     native_fields,
 )
-from runner.providers.net.inputs import InputImage, file_identity, grey_mask, size_problem
+from runner.providers.net.inputs import InputImage, file_identity, file_problems, grey_mask
 from runner.providers.openai_family.answers import read_answer
 from runner.providers.prices import price_book
 from runner.providers.sizes import SizeError, Sizes
@@ -221,16 +221,7 @@ class XinferenceProvider(Provider):
                 self.traits.sizes.pixels(params.size)
             except SizeError as error:
                 problems.append(str(error))
-        needed = {
-            "img2img": ("image",),
-            "inpaint": ("image", "mask"),
-            "controlnet": ("control_image",),
-        }
-        for key in needed.get(self.pipeline, ()):
-            if getattr(params, key) is None:
-                problems.append(f"pipeline.{key}: pipeline={self.pipeline} needs a file")
-        if problem := size_problem(params.image, params.mask):
-            problems.append(problem)
+        problems += file_problems(self.pipeline, params)
         return problems
 
     def estimate(self, params: CellParams) -> Price:

@@ -196,20 +196,27 @@ class TestLlamaBox(ProviderContract):
         assert (fields["control_strength"], fields["control_canny"]) == ("0.7", "true")
         assert (fields["strength"], "size" in fields) == ("1.0", False)
 
-    @pytest.mark.parametrize(
-        ("size", "kind", "word"), [((500, 256), "PNG", "500x256"), ((512, 256), "WEBP", "webp")]
-    )
-    def test_inputs_that_the_server_cannot_use(
-        self, server: Loopback, tmp_path: Path, size: tuple[int, int], kind: str, word: str
-    ) -> None:
-        edges = tmp_path / "edges"
-        edges.write_bytes(picture(1, kind, size))
+    def test_a_control_image_of_another_size(self, server: Loopback, tmp_path: Path) -> None:
+        edges = tmp_path / "edges.png"
+        edges.write_bytes(picture(1, size=(500, 256)))
         settings = self.settings(server, "pipeline.name=controlnet")
         fault = ask(settings, self.params(control_image=str(edges))).fault
         assert fault is not None
         assert fault.kind == "invalid"
-        assert word in fault.message
+        assert "500x256" in fault.message
         assert server.requests == []
+
+    @pytest.mark.parametrize(
+        ("kind", "key"), [("img2img", "image"), ("controlnet", "control_image")]
+    )
+    def test_inputs_that_the_server_cannot_read(
+        self, server: Loopback, tmp_path: Path, kind: str, key: str
+    ) -> None:
+        (tmp_path / "in.webp").write_bytes(picture(1, "WEBP", (256, 256)))
+        provider = make_provider(self.settings(server, f"pipeline.name={kind}"))
+        (problem,) = provider.check(self.params(**{key: str(tmp_path / "in.webp")}))
+        assert f"pipeline.{key}" in problem
+        assert "webp" in problem
 
     def test_masks_of_any_kind_become_grey(self, server: Loopback, tmp_path: Path) -> None:
         image, mask = tmp_path / "in.png", tmp_path / "mask.gif"

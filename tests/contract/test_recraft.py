@@ -148,7 +148,7 @@ class TestRecraft(ProviderContract):
     @pytest.fixture
     def image(self, tmp_path: Path) -> Path:
         path = tmp_path / "in.png"
-        path.write_bytes(picture(3, size=(64, 48)))
+        path.write_bytes(picture(3, size=(320, 256)))
         return path
 
     def test_strength_is_never_left_out(self, server: Loopback, image: Path) -> None:
@@ -160,9 +160,9 @@ class TestRecraft(ProviderContract):
         assert server.calls()[1].json["strength"] == 0.0
 
     def test_masks_hold_two_values(self, server: Loopback, image: Path, tmp_path: Path) -> None:
-        drawn = Image.new("L", (64, 48), 0)
-        drawn.paste(200, (0, 0, 30, 48))
-        drawn.paste(100, (30, 0, 40, 48))
+        drawn = Image.new("L", (320, 256), 0)
+        drawn.paste(200, (0, 0, 30, 256))
+        drawn.paste(100, (30, 0, 40, 256))
         drawn.save(tmp_path / "mask.png")
         settings = self.settings(server, "model=recraft/v3", "pipeline.name=inpaint")
         params = self.params(image=str(image), mask=str(tmp_path / "mask.png"))
@@ -247,7 +247,7 @@ class TestRecraft(ProviderContract):
         assert asked.pictures == []
 
     def test_masked_tasks(self, server: Loopback, image: Path, tmp_path: Path) -> None:
-        Image.new("L", (64, 48), 255).save(tmp_path / "mask.png")
+        Image.new("L", (320, 256), 255).save(tmp_path / "mask.png")
         files = {"image": str(image), "mask": str(tmp_path / "mask.png")}
         for model, options, prompt in (
             ("v3", ["+provider.options.task=generate_background"], "a beach"),
@@ -271,6 +271,12 @@ class TestRecraft(ProviderContract):
         assert fault is not None
         assert fault.kind == "invalid"
         assert server.requests == []
+
+    def test_inputs_that_it_does_not_take(self, tmp_path: Path) -> None:
+        (tmp_path / "small.png").write_bytes(picture(1))
+        provider = recraft("pipeline.name=img2img")
+        (problem,) = provider.check(self.params(image=str(tmp_path / "small.png")))
+        assert "16x12" in problem
 
     # ------------------------------------------------------------------ errors
 

@@ -6,11 +6,13 @@ import asyncio
 import functools
 import hashlib
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.images import MAX_PIXELS, BadImage, sniff
+from runner.settings.cell import CellParams, PipelineKind
 from runner.settings.errors import RequestError
 
 if TYPE_CHECKING:
@@ -127,6 +129,25 @@ def file_identity(path: str, what: str) -> str:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise RequestError(f"{what}={path}: cannot be read: {error.strerror}") from None
+
+
+NEEDED: dict[PipelineKind, tuple[str, ...]] = {
+    "text2img": (),
+    "img2img": ("image",),
+    "inpaint": ("image", "mask"),
+    "controlnet": ("control_image",),
+}
+"""Files that a kind of pipeline does not go without."""
+
+
+def file_problems(pipeline: PipelineKind, params: CellParams) -> Iterator[str]:
+    """What is wrong with the files of a cell, before anything is sent, one sentence each."""
+    for key in NEEDED[pipeline]:
+        if getattr(params, key) is None:
+            white = " (white = repaint)" if key == "mask" else ""
+            yield f"pipeline.{key}: pipeline={pipeline} needs one{white}: pipeline.{key}=FILE"
+    if problem := size_problem(params.image, params.mask):
+        yield problem
 
 
 def size_problem(image: str | None, mask: str | None) -> str | None:
