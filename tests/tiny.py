@@ -59,6 +59,60 @@ def build(family: Family, folder: Path, *, stochastic: bool = False, weights_see
     return folder
 
 
+def build_controlnet(family: Family, folder: Path, *, strong: bool = True) -> Path:
+    """Write a tiny ControlNet for the tiny pipeline of a family.
+
+    Args:
+        family: Whose.
+        folder: Where to.
+        strong: Random output layers instead of the usual zeros, so that it changes pictures.
+
+    Returns:
+        ``folder``.
+    """
+    import diffusers
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        if family in {"sd15", "sdxl"}:
+            unet = _pipeline(family, False).unet
+            net = diffusers.ControlNetModel.from_unet(
+                unet, conditioning_channels=3, load_weights_from_unet=False
+            )
+        elif family == "flux":
+            net = diffusers.FluxControlNetModel(
+                in_channels=16,
+                num_layers=1,
+                num_single_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                joint_attention_dim=2 * _WIDTH,
+                pooled_projection_dim=_WIDTH,
+                axes_dims_rope=(4, 4, 8),
+                guidance_embeds=True,
+            )
+        else:
+            net = diffusers.SD3ControlNetModel(
+                sample_size=8,
+                patch_size=2,
+                in_channels=16,
+                num_layers=1,
+                attention_head_dim=16,
+                num_attention_heads=2,
+                caption_projection_dim=32,
+                joint_attention_dim=2 * _WIDTH,
+                pooled_projection_dim=2 * _WIDTH,
+                pos_embed_max_size=16,
+            )
+        if strong:
+            for name, weight in net.named_parameters():
+                if any(word in name for word in ("controlnet", "cond_embedding.conv_out", "input")):
+                    torch.nn.init.normal_(weight, std=0.3)
+    net.save_pretrained(folder)
+    return folder
+
+
 def save_single_file(folder: Path, path: Path) -> Path:
     """Write a tiny ``sd15`` folder as one checkpoint with the names of the original code.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
+from tests.local.drawings import Drawings, draw
 from tests.local.driver import Driver, make_provider
 
 
@@ -36,3 +37,17 @@ def tiny_driver(
     yield driver
     for each in drivers.values():
         asyncio.run(each.provider.close())
+
+
+@pytest.fixture(scope="session")
+def tiny_controlnet(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tiny.Family], Path]:
+    """Folder of a tiny ControlNet that fits a family; tests must not change it."""
+    pytest.importorskip("diffusers")
+    root = tmp_path_factory.mktemp("controlnets")
+    return cache(lambda family: tiny.build_controlnet(family, root / family))
+
+
+@pytest.fixture(scope="session")
+def drawings(tmp_path_factory: pytest.TempPathFactory) -> Drawings:
+    """A picture, a mask and edges, as files of 64 x 64 pixels."""
+    return draw(tmp_path_factory.mktemp("drawings"))

@@ -16,6 +16,7 @@ from runner.settings.schema import (
     DeviceSettings,
     ModelSettings,
     OutputSettings,
+    PipelineSettings,
     ProviderSettings,
     VariantSettings,
 )
@@ -30,14 +31,21 @@ def make_provider(
     dtype: str = "auto",
     output: str = "png",
     model: Mapping[str, Any] | None = None,
+    pipeline: Mapping[str, Any] | str = "text2img",
+    device: Mapping[str, Any] | None = None,
     **provider: Any,
 ) -> DiffusersProvider:
     """A provider on one CPU thread; ``provider`` goes into ``provider.*``."""
+    job = {"name": pipeline} if isinstance(pipeline, str) else pipeline
     return DiffusersProvider(
         VariantSettings(
             provider=ProviderSettings(name="diffusers", **provider),
             model=ModelSettings(name=str(name), **(model or {})),
-            device=DeviceSettings(name="cpu", dtype=dtype, batch_size=batch_size, threads=1),
+            pipeline=PipelineSettings(**job),
+            device=DeviceSettings(
+                **{"name": "cpu", "dtype": dtype, "batch_size": batch_size, "threads": 1}
+                | dict(device or {})
+            ),
             output=OutputSettings(format=output),
         )
     )

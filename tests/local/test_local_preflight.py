@@ -16,7 +16,8 @@ import pytest
 
 pytest.importorskip("diffusers")
 
-from runner.providers.local.signature import pipeline_names, read_signature, text2img_sibling
+from runner.providers.local.families import family_of
+from runner.providers.local.signature import pipeline_names, read_signature
 from runner.settings.cell import CellParams
 from runner.settings.errors import PrerequisiteError, RequestError, RunnerError
 from tests.local.driver import make_provider
@@ -116,9 +117,15 @@ def test_classes_are_found_by_name_and_by_family() -> None:
     names = pipeline_names()
     assert len(names) > 200
     assert read_signature("NoSuchPipeline") is None
-    assert text2img_sibling("StableDiffusionXLInpaintPipeline") == "StableDiffusionXLPipeline"
-    assert text2img_sibling("FluxImg2ImgPipeline") == "FluxPipeline"
-    assert text2img_sibling("NoSuchPipeline") == "NoSuchPipeline"
+    xl = family_of("StableDiffusionXLInpaintPipeline")
+    assert xl.class_for("text2img", False) == "StableDiffusionXLPipeline"
+    assert xl.class_for("controlnet", True) == "StableDiffusionXLControlNetPipeline"
+    assert xl.class_for("inpaint", True) == "StableDiffusionXLControlNetInpaintPipeline"
+    assert xl.kinds == {"text2img", "img2img", "inpaint", "controlnet"}
+    assert family_of("FluxImg2ImgPipeline").name == "flux"
+    assert family_of("QwenImageEditPipeline").kinds == {"img2img", "inpaint"}
+    assert family_of("StableDiffusion3Pipeline").class_for("img2img", True) is None
+    assert family_of("ZImageTurboPipeline").plain == {"text2img": "ZImageTurboPipeline"}
     combined = read_signature("KandinskyV22CombinedPipeline")
     assert combined is not None
     assert combined.call["num_inference_steps"] == 100

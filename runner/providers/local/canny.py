@@ -1,4 +1,4 @@
-"""Canny's edges of a picture, in numpy and Pillow alone."""
+"""Edges of a picture, in numpy and Pillow alone: Canny's thin lines, and soft ones."""
 
 from __future__ import annotations
 
@@ -33,16 +33,35 @@ def canny(
     Returns:
         A grey picture of the same size, of 0 and 255.
     """
+    across, down, strength = _steepest(image, sigma)
+    ridge = np.where(_is_ridge(strength, across, down), strength, 0.0)
+    edges = _connected(ridge >= high, ridge >= low)
+    return Image.fromarray(edges.astype(np.uint8) * 255)
+
+
+def soft_edges(image: Image.Image, sigma: float = 1.0) -> Image.Image:
+    """How steep the picture is at each pixel, the steepest white: wide grey lines.
+
+    Made for ControlNets that were trained on soft edges; it is no network like HED and tells the
+    outline of a thing from its texture no better than its steepness does.
+    """
+    strength = _steepest(image, sigma)[2]
+    shown = np.sqrt(strength / max(float(strength.max()), 1.0))
+    return Image.fromarray((shown * 255).astype(np.uint8))
+
+
+def _steepest(
+    image: Image.Image, sigma: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Slopes to the right and downwards, and their length, of the steepest channel per pixel."""
     soft = image.convert("RGB").filter(ImageFilter.GaussianBlur(sigma))
     across, down = _slopes(np.asarray(soft, dtype=np.float32))
     strength = np.hypot(across, down)
     channel = strength.argmax(axis=2)[..., None]
-    across, down, strength = (
+    first, second, third = (
         np.take_along_axis(values, channel, axis=2)[..., 0] for values in (across, down, strength)
     )
-    ridge = np.where(_is_ridge(strength, across, down), strength, 0.0)
-    edges = _connected(ridge >= high, ridge >= low)
-    return Image.fromarray(edges.astype(np.uint8) * 255)
+    return first, second, third
 
 
 def _slopes(

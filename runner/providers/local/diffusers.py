@@ -1,4 +1,4 @@
-"""The provider of this machine: any text-to-image pipeline of diffusers.
+"""The provider of this machine: any image pipeline of diffusers.
 
 Before a run it answers from files alone; torch is imported by :meth:`DiffusersProvider.open`. One
 thread computes, one batch after the other; others encode finished images meanwhile.
@@ -7,14 +7,13 @@ thread computes, one batch after the other; others encode finished images meanwh
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, TypeVar
-
-from pydantic import Field
 
 from runner.providers.contract import (
     FREE,
@@ -29,27 +28,29 @@ from runner.providers.contract import (
     ProviderError,
 )
 from runner.providers.local import device, identity, load
-from runner.providers.local.encode import encode
+from runner.providers.local.encode import encode, keep_unmasked
 from runner.providers.local.notices import NOTICES
+from runner.providers.local.options import DiffusersOptions
 from runner.providers.local.params import CallParams
 from runner.providers.local.preflight import Facts, read_facts
-from runner.providers.local.source import Source, find_source, require_extra
-from runner.settings.cell import Cell, CellParams, Json
+from runner.providers.local.preprocess import (
+    Preprocess,
+    check_preprocessor,
+    make_preprocessor,
+)
+from runner.providers.local.source import Source, find_controlnets, find_source, require_extra
+from runner.providers.net.http import Http
+from runner.providers.net.inputs import MAX_INPUT_BYTES, read_input
+from runner.settings.cell import PIPELINE_KINDS, Cell, CellParams, Json
+from runner.settings.errors import RequestError
 from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
 
 if TYPE_CHECKING:
+    from runner.providers.local.inputs import Inputs, Pictures
     from runner.providers.local.sample import Sample, Sampler
 
 T = TypeVar("T")
-
-
-class DiffusersOptions(Section):
-    """Options of local pipelines that change no pixel."""
-
-    prompt_memo_mb: int = Field(
-        512, ge=0, description="memory for encoded prompts; each unique prompt is encoded once"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class _Opened:
     sampler: Sampler
     machine: device.Machine
     params: CallParams
+    pictures: Pictures
     scheduler: str
     identity: Mapping[str, Json]
 
@@ -75,6 +77,16 @@ class DiffusersProvider(Provider):
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
         self._encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
         self._opened: _Opened | None = None
+        # Only for input pictures at https addresses.
+        self._http = Http(settings, base_url="https://huggingface.co", key_required=False)
+        self._online = False
+
+    @classmethod
+    def make(cls, settings: VariantSettings) -> Provider:
+        """Worker processes where all GPUs are asked for, this process otherwise."""
+        from runner.providers.local.pool import DiffusersPool, wants_workers
+
+        return DiffusersPool(cls(settings)) if wants_workers(settings.device) else cls(settings)
 
     @cached_property
     def _source(self) -> Source:
@@ -83,11 +95,11 @@ class DiffusersProvider(Provider):
 
     @cached_property
     def _facts(self) -> Facts | None:
-        return read_facts(self._source, self.settings.model)
+        return read_facts(self._source, self.settings.model, self.settings.pipeline.name)
 
     @cached_property
     def _params(self) -> CallParams:
-        return CallParams(self._facts, self._extra())
+        return CallParams(self._facts, self.settings.pipeline, self._extra())
 
     def capabilities(self) -> Capabilities:
         """What the model's pipeline class takes, read from its source text.
@@ -96,14 +108,19 @@ class DiffusersProvider(Provider):
             RequestError: The model is refused.
             PrerequisiteError: The libraries or the model's files are missing.
         """
+        params, facts = self._params, self._facts
+        for name in self._preprocessors():
+            check_preprocessor(name)
         return Capabilities(
-            params=self._params.table(),
+            pipelines=frozenset(facts.family.kinds if facts else PIPELINE_KINDS),
+            params=params.table(),
             max_images_per_call=self.settings.device.batch_size,
             shared_call_keys=self._params.shared_keys(),
             seed_per_image=True,
             reproducible=True,
             resend_safe=True,
             billed=False,
+            settings=params.settings,
         )
 
     def identity(self) -> Mapping[str, Json]:
@@ -113,12 +130,27 @@ class DiffusersProvider(Provider):
             RequestError: The model is refused.
             PrerequisiteError: The libraries or the model's files are missing.
         """
-        return {
+        settings, pipeline = self.settings, self.settings.pipeline
+        asked: dict[str, Json] = {
             "provider": self.name,
-            "model": identity.source_identity(self._source, self._facts, self.settings.model),
-            "pipeline": self.settings.pipeline.name,
+            "model": identity.source_identity(self._source, self._facts, settings.model),
+            "pipeline": pipeline.name,
             "extra_body": self._extra(),
         }
+        nets = find_controlnets(settings.model, pipeline.name)
+        more: dict[str, Json] = {
+            "controlnets": [identity.network_identity(net) for net in nets],
+            "options": self.options.identity(),
+            "preprocessor": self._preprocessors(),
+            "control_start": pipeline.control_start,
+            "control_end": pipeline.control_end,
+            "resize": (pipeline.resize or "fit") if self._params.takes_pictures else None,
+        }
+        return asked | {key: value for key, value in more.items() if value not in (None, [], {})}
+
+    def _preprocessors(self) -> list[str]:
+        given = self.settings.pipeline.preprocessor
+        return [given] if isinstance(given, str) else given or []
 
     def _extra(self) -> dict[str, Json]:
         """Further arguments of the call: the model's (``model.traits.call``), then the user's."""
@@ -194,14 +226,19 @@ class DiffusersProvider(Provider):
         # Here and not above: a light process must not import what only a loaded one needs.
         from runner.providers.local.sample import Item
 
-        arguments = opened.params.arguments(call.params)
+        params = opened.params
+        arguments = params.arguments(call.params)
+        inputs = [
+            await opened.pictures.of(cell.params, params.size(cell.params)) for cell in call.cells
+        ]
         items = [
             Item(
                 cell.params.prompt,
-                opened.params.negative_prompt(cell.params, arguments),
+                params.negative_prompt(cell.params, arguments),
                 _seed(cell),
+                {} if given is None else params.call_pictures(given),
             )
-            for cell in call.cells
+            for cell, given in zip(call.cells, inputs, strict=True)
         ]
         stop = threading.Event()
 
@@ -219,9 +256,9 @@ class DiffusersProvider(Provider):
         outputs = await asyncio.gather(
             *(
                 loop.run_in_executor(
-                    self._encoders, self._finish, cell, sample, opened.params, arguments
+                    self._encoders, self._finish, cell, sample, given, params, arguments
                 )
-                for cell, sample in zip(call.cells, samples, strict=True)
+                for cell, sample, given in zip(call.cells, samples, inputs, strict=True)
             )
         )
         return Answer(
@@ -238,6 +275,7 @@ class DiffusersProvider(Provider):
         loaded, self._opened = self._opened is not None, None
         if loaded:
             await self._on_compute_thread(device.free_memory)
+        await self._http.close()
         self._compute.shutdown(wait=False, cancel_futures=True)
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
@@ -245,31 +283,60 @@ class DiffusersProvider(Provider):
         return await asyncio.get_running_loop().run_in_executor(self._compute, work)
 
     def _load(self) -> _Opened:
+        from runner.providers.local.inputs import Pictures
         from runner.providers.local.sample import Sampler
 
-        model = self.settings.model
+        model, pipeline = self.settings.model, self.settings.pipeline
         NOTICES.attach()
         with NOTICES.listen() as heard:
             machine = device.choose_machine(self.settings.device)
-            source = load.download(self._source, model)
-            facts = read_facts(source, model)
+            source = load.download(self._source, model, pipeline.name)
+            facts = read_facts(source, model, pipeline.name)
             if facts is None:
                 raise RuntimeError("a downloaded model has no folder")
             pipe = load.load_pipeline(source, facts, model, machine)
+            preprocess = [
+                make_preprocessor(name, self.options.depth_model) for name in self._preprocessors()
+            ]
         sampler = Sampler(
             pipe, self.settings.device.batch_size, self.options.prompt_memo_mb * 2**20
+        )
+        params = CallParams(facts, pipeline, self._extra())
+        pictures = Pictures(
+            self._read,
+            pipeline.resize or "fit",
+            params.multiple,
+            _one_each(preprocess, len(facts.controlnets)),
         )
         return _Opened(
             sampler,
             machine,
-            CallParams(facts, self._extra()),
+            params,
+            pictures,
             load.scheduler_of(pipe),
             identity.manifest_identity(source, facts, model)
             | ({"warnings": heard} if heard else {}),
         )
 
+    async def _read(self, path: str, what: str) -> bytes:
+        """The bytes of an input picture."""
+        try:
+            if "://" not in path:
+                return (await asyncio.to_thread(read_input, path, what)).data
+            if not self._online:
+                await self._http.open()
+                self._online = True
+            return await self._http.fetch(path, MAX_INPUT_BYTES)
+        except RequestError as error:
+            raise ProviderError("invalid", str(error), code="bad_input") from None
+
     def _finish(
-        self, cell: Cell, sample: Sample, params: CallParams, arguments: Mapping[str, Json]
+        self,
+        cell: Cell,
+        sample: Sample,
+        inputs: Inputs | None,
+        params: CallParams,
+        arguments: Mapping[str, Json],
     ) -> Picture | Missing:
         """Encode one image; runs on an encoding thread."""
         if sample.flagged:
@@ -279,18 +346,30 @@ class DiffusersProvider(Provider):
                 code="safety_checker",
                 message="the pipeline's safety checker blacked the image out",
             )
-        data = encode(sample.pixels, self.settings.output.format)
+        pixels = sample.pixels
+        if self.options.keep_unmasked and inputs is not None:
+            pixels = keep_unmasked(pixels, inputs)
+        data = encode(pixels, self.settings.output.format)
         if isinstance(data, Missing):
             return data
         warnings = sample.warnings
         if cell.params.negative_prompt and not params.guides(arguments):
             warnings += ("negative_prompt had no effect: with this guidance_scale there is none",)
-        height, width = sample.pixels.shape[:2]
+        height, width = pixels.shape[:2]
+        effective = params.effective(arguments, width, height)
+        extras: dict[str, bytes] = {}
+        if inputs is not None:
+            effective |= inputs.facts
+            extras = inputs.control_files()
+            effective |= {
+                f"{name} sha256": hashlib.sha256(file).hexdigest() for name, file in extras.items()
+            }
         return Picture(
             data=data,
             seed_sent=_seed(cell),
-            effective=params.effective(arguments, width, height),
+            effective=effective,
             warnings=warnings,
+            extras=extras,
         )
 
 
@@ -298,6 +377,16 @@ def _seed(cell: Cell) -> int:
     if cell.image_seed is None:
         raise ProviderError("invalid", "a local image needs a seed", code="no_seed")
     return cell.image_seed
+
+
+def _one_each(preprocess: Sequence[Preprocess], nets: int) -> Sequence[Preprocess | None]:
+    """One maker of control images per ControlNet: one for all, or none, or as many."""
+    if len(preprocess) not in {0, 1, nets}:
+        raise RequestError(
+            f"pipeline.preprocessor has {len(preprocess)} names for {nets} ControlNets; give one "
+            "for each, or one for all"
+        )
+    return preprocess if len(preprocess) == nets else [next(iter(preprocess), None)] * nets
 
 
 def _first_line(error: Exception) -> str:

@@ -87,19 +87,38 @@ def manifest_identity(source: Source, facts: Facts, model: ModelSettings) -> dic
         "pipeline_class": facts.signature.name,
         "commit": source.commit,
         "files": files,
+        "controlnets": [_network_facts(net) for net in facts.controlnets] or None,
         **source_identity(source, facts, model),
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def network_identity(source: Source) -> Json:
+    """What of a network that is loaded by itself belongs to a cell's id."""
+    if source.repo is not None or source.folder is None:
+        return {"hub": source.repo}
+    return digest(_network_files(source.folder))
+
+
+def _network_facts(source: Source) -> dict[str, Json]:
+    """Everything that is known of such a network once it is there."""
+    if source.folder is None:
+        raise ValueError("the network is not downloaded")
+    files: dict[str, Json] = {**_network_files(source.folder)}
+    facts: dict[str, Json] = {"hub": source.repo, "commit": source.commit, "files": files}
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _network_files(folder: Path) -> dict[str, str]:
+    files = [file for pattern in _SIDE_FILES for file in sorted(folder.glob(pattern))]
+    return file_hashes([*files, *weight_files(folder, None)], folder)
 
 
 def _component_identity(path: str | None) -> Json:
     if path is None:
         return False
     folder = Path(path).expanduser()
-    if not folder.is_dir():
-        return path
-    files = [file for pattern in _SIDE_FILES for file in sorted(folder.glob(pattern))]
-    return digest(file_hashes([*files, *weight_files(folder, None)], folder))
+    return digest(_network_files(folder)) if folder.is_dir() else path
 
 
 class _HashCache:

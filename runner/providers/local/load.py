@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from runner.providers.local.device import Machine
 from runner.providers.local.preflight import Facts, read_facts
-from runner.providers.local.source import Source, find_source, is_offline
+from runner.providers.local.repairs import repair
+from runner.providers.local.source import Source, find_controlnets, find_source, is_offline
+from runner.settings.cell import PipelineKind
 from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import ModelSettings
 
@@ -21,23 +23,28 @@ if TYPE_CHECKING:
 _CONFIG_FILES = ["*.json", "*/*.json", "*/*.txt", "*/*.model"]
 
 
-def download(source: Source, model: ModelSettings) -> Source:
+def download(source: Source, model: ModelSettings, kind: PipelineKind) -> Source:
     """Bring what is missing of a Hub id into the Hub's cache; other sources are left as they are.
 
     Raises:
         PrerequisiteError: The Hub does not answer, does not have it, or does not show it to us.
         RequestError: The repository is no diffusers pipeline, or has no safetensors.
     """
-    if source.repo is None or is_offline():
+    if is_offline():
         return source
     from diffusers import DiffusionPipeline
     from huggingface_hub import hf_hub_download, snapshot_download
 
+    for net in find_controlnets(model, kind):
+        if net.repo is not None:
+            _fetch_network(net.repo, "model.controlnet")
+    if source.repo is None:
+        return source
     try:
         hf_hub_download(source.repo, "model_index.json", revision=model.revision)
         found = find_source(model)
         # Now, so that nothing more is fetched of a model that is refused.
-        read_facts(found, model)
+        read_facts(found, model, kind)
         if source.file is not None:
             snapshot_download(source.repo, revision=model.revision, allow_patterns=_CONFIG_FILES)
         else:
@@ -49,19 +56,32 @@ def download(source: Source, model: ModelSettings) -> Source:
                 **dict.fromkeys(model.components),
             )
     except (OSError, ValueError) as error:
-        # The Hub's errors are OSErrors with long texts; their first line says what happened.
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise PrerequisiteError(
-            f"model.name={model.name!r}: could not be fetched from the Hub: {reason} (check the "
-            "name and model.revision; a gated model needs `hf auth login`)"
-        ) from error
+        raise _not_fetched("model.name", model.name, error) from error
     return found
+
+
+def _fetch_network(repo: str, key: str) -> None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot_download(repo, allow_patterns=["config.json", "*.safetensors"])
+    except (OSError, ValueError) as error:
+        raise _not_fetched(key, repo, error) from error
+
+
+def _not_fetched(key: str, name: str, error: Exception) -> PrerequisiteError:
+    # The Hub's errors are OSErrors with long texts; their first line says what happened.
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return PrerequisiteError(
+        f"{key}={name!r}: could not be fetched from the Hub: {reason} (check the name and "
+        "model.revision; a gated model needs `hf auth login`)"
+    )
 
 
 def load_pipeline(
     source: Source, facts: Facts, model: ModelSettings, machine: Machine
 ) -> DiffusionPipeline:
-    """Load the text-to-image pipeline of a model and move it to the device.
+    """Load the pipeline that does the job and move it to the device.
 
     Raises:
         RequestError: The files do not make a pipeline.
@@ -72,7 +92,13 @@ def load_pipeline(
     pipeline_class = getattr(diffusers, facts.signature.name)
     dtype = getattr(torch, machine.dtype)
     given: dict[str, Any] = dict.fromkeys(facts.absent)
-    given |= {name: _component(name, path, dtype) for name, path in model.components.items()}
+    given |= {
+        name: None if path is None else _network(f"model.components.{name}", path, dtype)
+        for name, path in model.components.items()
+    }
+    if facts.controlnets:
+        nets = [_network("model.controlnet", str(net.folder), dtype) for net in facts.controlnets]
+        given["controlnet"] = nets if len(nets) > 1 else nets[0]
     if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
         # Its default depends on which packages are installed, and so would the pixels.
         given["add_watermarker"] = False
@@ -91,7 +117,9 @@ def load_pipeline(
             f"model.name={source.name!r}: {facts.signature.name} cannot be loaded from it: {error}"
         ) from error
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(machine.device)
+    pipe.to(machine.device)
+    repair(pipe)
+    return pipe
 
 
 def scheduler_of(pipe: DiffusionPipeline) -> str:
@@ -100,9 +128,7 @@ def scheduler_of(pipe: DiffusionPipeline) -> str:
     return "" if scheduler is None else type(scheduler).__name__
 
 
-def _component(name: str, path: str | None, dtype: object) -> object:
-    if path is None:
-        return None
+def _network(key: str, path: str, dtype: object) -> object:
     from diffusers import AutoModel
 
     where = Path(path).expanduser()
@@ -111,6 +137,4 @@ def _component(name: str, path: str | None, dtype: object) -> object:
             str(where) if where.is_dir() else path, use_safetensors=True, dtype=dtype
         )
     except (OSError, ValueError) as error:
-        raise RequestError(
-            f"model.components.{name}={path!r}: cannot be loaded: {error}"
-        ) from error
+        raise RequestError(f"{key}={path!r}: cannot be loaded: {error}") from error

@@ -5,27 +5,26 @@ Both directions live here, so that what is promised before a run is what is pass
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from runner.providers.contract import Param, ProviderError
 from runner.providers.local.preflight import Facts
 from runner.settings.cell import CellParams, Json
 from runner.settings.errors import RequestError, did_you_mean, listed
+from runner.settings.schema import PipelineSettings
+
+if TYPE_CHECKING:
+    from runner.providers.local.inputs import Inputs
 
 LARGEST_SEED = 2**63 - 1
 
-FIXED_LENGTH = frozenset(
-    {
-        "StableDiffusionPipeline",
-        "StableDiffusionXLPipeline",
-        "StableDiffusion3Pipeline",
-        "FluxPipeline",
-    }
-)
-"""Classes that pad every prompt to one length, so that neighbours in a batch change no bit.
+FIXED_LENGTH = frozenset({"stable-diffusion", "stable-diffusion-xl", "stable-diffusion-3", "flux"})
+"""Families that pad every prompt to one length, so that neighbours in a batch change no bit.
 
-Measured. In other classes a long prompt makes the rows of its whole batch longer, so there a batch
+Measured. In other families a long prompt makes the rows of its whole batch longer, so there a batch
 holds one prompt with many seeds.
 """
 
@@ -37,6 +36,13 @@ _OURS = frozenset(
         "width",
         "num_inference_steps",
         "guidance_scale",
+        "image",
+        "mask_image",
+        "strength",
+        "control_image",
+        "controlnet_conditioning_scale",
+        "control_guidance_start",
+        "control_guidance_end",
         "num_images_per_prompt",
         "generator",
         "output_type",
@@ -68,6 +74,7 @@ class CallParams:
     Args:
         facts: What the model folder says; ``None``: a Hub id that is not downloaded yet, of which
             anything is assumed that some pipeline takes.
+        pipeline: The job.
         extra: Further arguments of the pipeline's call, from ``provider.extra_body``.
 
     Raises:
@@ -75,8 +82,12 @@ class CallParams:
             runner passes itself.
     """
 
-    def __init__(self, facts: Facts | None, extra: Mapping[str, Json]) -> None:
+    def __init__(
+        self, facts: Facts | None, pipeline: PipelineSettings, extra: Mapping[str, Json]
+    ) -> None:
         self._facts = facts
+        self._pipeline = pipeline
+        self._controlled = pipeline.name == "controlnet" or bool(facts and facts.controlnets)
         self._call: Mapping[str, Json] | None = facts.signature.call if facts else None
         self._extra = dict(extra)
         self._require_known(extra)
@@ -98,33 +109,68 @@ class CallParams:
                 table[key] = Param(native=native, minimum=1, maximum=10_000, default=default)
             elif key == "guidance_scale":
                 table[key] = Param(native=native, minimum=0, maximum=1000, default=default)
+            elif key == "strength":
+                table[key] = Param(native=native, minimum=0, maximum=1, default=default)
+            elif key == "control_scale":
+                table[key] = Param(native=native, minimum=0, maximum=100, default=default)
             else:
                 table[key] = Param(native=native)
         return table
 
     def shared_keys(self) -> frozenset[str]:
         """Keys in which the images of one batch may differ without changing each other."""
-        if self._facts is None or self._facts.signature.name not in FIXED_LENGTH:
-            return frozenset({"seed"})
-        return frozenset({"prompt", "negative_prompt", "seed"})
+        pictures = {"image", "mask", "control_image"} & self.native.keys()
+        if self._facts is None or self._facts.family.name not in FIXED_LENGTH:
+            return frozenset({"seed", *pictures})
+        return frozenset({"prompt", "negative_prompt", "seed", *pictures})
 
     def problems(self, params: CellParams) -> Sequence[str]:
-        """What ranges cannot say: the form of the size, and what its sides must be divided by."""
-        if params.size is None or "size" not in self.native:
-            return ()
+        """What ranges cannot say: sizes, pictures that are missing, steps that are none."""
+        found = (
+            self._size_problem(params.size),
+            *self._missing(params),
+            self._strength_problem(params),
+        )
+        return tuple(problem for problem in found if problem)
+
+    @property
+    def multiple(self) -> int:
+        """What both sides of a picture must be multiples of; 8 where the class does not say."""
+        return (self._facts.size_multiple if self._facts else None) or 8
+
+    def _size_problem(self, size: str | None) -> str | None:
+        if size is None or "size" not in self.native:
+            return None
         try:
-            width, height = parse_size(params.size)
+            width, height = parse_size(size)
         except ValueError:
-            return (f"size={params.size}: local pipelines take WIDTHxHEIGHT in pixels, 512x512",)
+            return f"size={size}: local pipelines take WIDTHxHEIGHT in pixels, 512x512"
         multiple = self._facts.size_multiple if self._facts else None
         if not multiple or not (width % multiple or height % multiple):
-            return ()
+            return None
         near = "x".join(
             str(max(multiple, round(side / multiple) * multiple)) for side in (width, height)
         )
         return (
-            f"size={params.size}: both sides must be multiples of {multiple} for this model; the "
-            f"nearest is {near}",
+            f"size={size}: both sides must be multiples of {multiple} for this model; the "
+            f"nearest is {near}"
+        )
+
+    def _missing(self, params: CellParams) -> Iterator[str]:
+        for key in ("image", "mask", "control_image"):
+            if key in self.native and getattr(params, key) is None:
+                yield f"pipeline={self._pipeline.name} needs pipeline.{key}=FILE"
+
+    def _strength_problem(self, params: CellParams) -> str | None:
+        strength = params.strength
+        if strength is None or "strength" not in self.native:
+            return None
+        steps = params.steps or self._default(self.native.get("steps", ""))
+        if not isinstance(steps, int) or int(steps * strength) >= 1:
+            return None
+        return (
+            f"pipeline.strength={strength:g} of {steps} steps is less than one step; take at least "
+            f"{math.ceil(1000 / steps) / 1000:g}, or more steps"
         )
 
     def arguments(self, params: CellParams) -> dict[str, Json]:
@@ -139,6 +185,11 @@ class CallParams:
             "steps": params.steps,
             "guidance_scale": params.guidance_scale,
             "negative_prompt": params.negative_prompt,
+            "strength": params.strength,
+            "control_scale": params.control_scale,
+            "image": params.image,
+            "mask": params.mask,
+            "control_image": params.control_image,
         }
         for key, value in asked.items():
             if value is None:
@@ -148,10 +199,56 @@ class CallParams:
                     "invalid", f"{key}: this pipeline does not take it", code="unsupported"
                 )
             if key == "size":
-                arguments["width"], arguments["height"] = parse_size(str(value))
-            elif key != "negative_prompt":
+                # With input pictures, their own size after resizing is passed.
+                if not self.takes_pictures:
+                    arguments["width"], arguments["height"] = parse_size(str(value))
+            elif key not in {"negative_prompt", "image", "mask", "control_image"}:
                 arguments[self.native[key]] = value
+        for key, value in (
+            ("control_guidance_start", self._pipeline.control_start),
+            ("control_guidance_end", self._pipeline.control_end),
+        ):
+            if value is not None:
+                arguments[key] = value
+        nets = len(self._facts.controlnets) if self._facts else 0
+        if nets > 1:
+            # Not every class repeats the weight of one ControlNet for all of them.
+            native = self.native["control_scale"]
+            arguments[native] = [arguments.get(native, self._default(native))] * nets
         return arguments
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the job starts from pictures."""
+        return self._pipeline.name != "text2img"
+
+    def size(self, params: CellParams) -> tuple[int, int] | None:
+        """The size that is asked of an image."""
+        return None if params.size is None else parse_size(params.size)
+
+    def call_pictures(self, inputs: Inputs) -> dict[str, Any]:
+        """The pictures of one image and their size, by the names that the pipeline has for them."""
+        call: dict[str, Any] = {}
+        if inputs.image is not None:
+            call[self.native["image"]] = inputs.image
+        if inputs.mask is not None:
+            call[self.native["mask"]] = inputs.mask
+        if inputs.control:
+            call[self.native["control_image"]] = inputs.control
+        if self._call is not None and {"width", "height"} <= self._call.keys():
+            call["width"], call["height"] = inputs.size
+        return call
+
+    @property
+    def settings(self) -> frozenset[str]:
+        """Settings outside of the cells that are followed; see ``Capabilities.settings``."""
+        found = {"model.controlnet", *(["pipeline.resize"] if self.takes_pictures else [])}
+        if self._controlled:
+            found.add("pipeline.preprocessor")
+            for key in ("control_start", "control_end"):
+                if self._takes(key.replace("control", "control_guidance")):
+                    found.add(f"pipeline.{key}")
+        return frozenset(found)
 
     def effective(self, arguments: Mapping[str, Json], width: int, height: int) -> dict[str, Json]:
         """What the pipeline used: what was passed, the class's own defaults, the real size."""
@@ -181,7 +278,7 @@ class CallParams:
     def _native_names(self) -> dict[str, str]:
         """Cell-level key to the name of its argument, for the keys that do something."""
         native = {}
-        if self._takes("height") and self._takes("width"):
+        if self.takes_pictures or (self._takes("height") and self._takes("width")):
             native["size"] = "width, height"
         if self._takes("num_inference_steps"):
             native["steps"] = "num_inference_steps"
@@ -189,6 +286,7 @@ class CallParams:
             native["guidance_scale"] = "guidance_scale"
         if self._takes("negative_prompt"):
             native["negative_prompt"] = "negative_prompt"
+        native |= self._native_pictures()
         if self._call is not None and "true_cfg_scale" in self._call:
             # `guidance_scale` is then a number that a distilled model is told, if it listens.
             listens = self._config("transformer").get("guidance_embeds") is not False
@@ -196,6 +294,22 @@ class CallParams:
                 del native["negative_prompt"]
             if not listens:
                 native["guidance_scale"] = "true_cfg_scale"
+        return native
+
+    def _native_pictures(self) -> dict[str, str]:
+        native = {}
+        kind = self._pipeline.name
+        if kind in {"img2img", "inpaint"}:
+            native["image"] = "image"
+            if self._takes("strength"):
+                native["strength"] = "strength"
+        if kind == "inpaint":
+            native["mask"] = "mask_image"
+        if self._controlled:
+            own = self._call is not None and "control_image" in self._call
+            native["control_image"] = "control_image" if own or kind != "controlnet" else "image"
+            if self._takes("controlnet_conditioning_scale"):
+                native["control_scale"] = "controlnet_conditioning_scale"
         return native
 
     def _takes(self, argument: str) -> bool:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import lcm
 from pathlib import Path
 
+from runner.providers.local.families import Family, family_of
 from runner.providers.local.signature import (
     Signature,
     is_pipeline_module,
     pipeline_names,
     read_signature,
-    text2img_sibling,
 )
-from runner.providers.local.source import Source, is_offline
-from runner.settings.cell import Json
+from runner.providers.local.source import Source, find_controlnets, is_offline
+from runner.settings.cell import Json, PipelineKind
 from runner.settings.errors import PrerequisiteError, RequestError, did_you_mean, listed
 from runner.settings.schema import ModelSettings
 
@@ -33,7 +34,10 @@ class Facts:
     """What a model folder says about its pipeline.
 
     Attributes:
-        signature: The text-to-image class and what it takes.
+        signature: The class that does the job, and what it takes.
+        family: Which jobs other classes do with the same weights.
+        kind: The job.
+        controlnets: The ControlNets that steer it.
         components: Names of all components of the index.
         absent: Components that the index leaves out, so they must be given as ``None``.
         size_multiple: What width and height must be multiples of, where that can be told.
@@ -41,18 +45,24 @@ class Facts:
     """
 
     signature: Signature
+    family: Family
+    kind: PipelineKind
+    controlnets: tuple[Source, ...]
     components: frozenset[str]
     absent: frozenset[str]
     size_multiple: int | None
     configs: Mapping[str, Mapping[str, Json]]
 
 
-def read_facts(source: Source, model: ModelSettings) -> Facts | None:
+def read_facts(
+    source: Source, model: ModelSettings, kind: PipelineKind = "text2img"
+) -> Facts | None:
     """Read and check a model folder.
 
     Args:
         source: Where the model is.
-        model: Its settings: variant and replaced components.
+        model: Its settings: variant, replaced components, ControlNets.
+        kind: The job that is asked of it.
 
     Returns:
         ``None`` for a Hub id that is not downloaded yet.
@@ -66,7 +76,9 @@ def read_facts(source: Source, model: ModelSettings) -> Facts | None:
     if folder is None:
         return None
     index = _read_json(folder / "model_index.json")
-    signature = _signature(source, index)
+    family = _family(source, index)
+    controlnets = find_controlnets(model, kind)
+    signature = _signature(source, family, kind, bool(controlnets))
     libraries = {
         name: entry[0]
         for name, entry in index.items()
@@ -89,7 +101,16 @@ def read_facts(source: Source, model: ModelSettings) -> Facts | None:
         for path in sorted(folder.glob("*/config.json"))
         if path.parent.name in libraries
     }
-    return Facts(signature, frozenset(libraries), absent, signature.size_multiple(configs), configs)
+    # Some classes leave the rule for sizes to the pictures that they are given.
+    rules = [
+        found.size_multiple(configs)
+        for found in (signature, read_signature(family.plain.get("text2img", "")))
+        if found is not None
+    ]
+    multiple = lcm(*(rule for rule in rules if rule)) if any(rules) else None
+    return Facts(
+        signature, family, kind, controlnets, frozenset(libraries), absent, multiple, configs
+    )
 
 
 def weight_files(folder: Path, variant: str | None) -> list[Path]:
@@ -118,15 +139,14 @@ def _read_json(path: Path) -> dict[str, Json]:
     return data
 
 
-def _signature(source: Source, index: Mapping[str, Json]) -> Signature:
+def _family(source: Source, index: Mapping[str, Json]) -> Family:
     name = index.get("_class_name")
     if not isinstance(name, str):
         raise RequestError(
             f"model.name={source.name!r}: its model_index.json asks for the custom pipeline "
             f"{name!r}; code that comes with a model is never run"
         )
-    signature = read_signature(text2img_sibling(name))
-    if signature is None:
+    if read_signature(name) is None:
         from importlib.metadata import version
 
         made_with = index.get("_diffusers_version")
@@ -135,10 +155,27 @@ def _signature(source: Source, index: Mapping[str, Json]) -> Signature:
             f"{name!r}{did_you_mean(name, pipeline_names())} (the folder was written by diffusers "
             f"{made_with})"
         )
-    if "prompt" not in signature.call:
+    return family_of(name)
+
+
+def _signature(source: Source, family: Family, kind: PipelineKind, controlled: bool) -> Signature:
+    if kind == "controlnet" and not controlled and kind in family.kinds:
         raise RequestError(
-            f"model.name={source.name!r}: {signature.name} makes no images from a prompt"
+            f"pipeline=controlnet needs a ControlNet that fits {source.name!r}: set "
+            "model.controlnet to a folder or a Hub id"
         )
+    name = family.class_for(kind, controlled)
+    if name is None:
+        extra = ""
+        if controlled and kind in family.kinds:
+            extra = " with a ControlNet (model.controlnet=null leaves it out)"
+        raise RequestError(
+            f"model.name={source.name!r}: {family.name or 'this model'} has no pipeline {kind!r}"
+            f"{extra}; it has {listed(sorted(family.kinds))}"
+        )
+    signature = read_signature(name)
+    if signature is None or "prompt" not in signature.call:
+        raise RequestError(f"model.name={source.name!r}: {name} makes no images from a prompt")
     return signature
 
 

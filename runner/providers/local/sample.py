@@ -9,7 +9,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from runner.providers.contract import ProviderError
@@ -37,11 +37,26 @@ class Item:
         prompt: The text.
         negative_prompt: The text, or ``None`` for the pipeline's own idea of nothing.
         seed: Start of this image's own noise.
+        pictures: Input pictures by the pipeline's names for them, and their ``width`` and
+            ``height``; a tuple holds one control image per ControlNet.
     """
 
     prompt: str
     negative_prompt: str | None
     seed: int
+    pictures: Mapping[str, Any] = field(default_factory=dict)
+
+    def group(self) -> tuple[object, ...]:
+        """Items of one batch agree on this.
+
+        No negative prompt and an empty one differ in some pipelines, and one call takes all or none
+        of them; pictures of a batch have one size; several ControlNets take one set of images.
+        """
+        sizes = [
+            (name, tuple(map(id, value)) if _is_set(value) else _size_of(value))
+            for name, value in sorted(self.pictures.items())
+        ]
+        return (self.negative_prompt is not None, tuple(sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,7 @@ class Sampler:
             self._memo = pipe.encode_prompt = PromptMemo(pipe.encode_prompt, memo_bytes)
         self._generators: list[torch.Generator] = []
         self._feed_scheduler()
+        _still_encode(getattr(pipe, "vae", None))
         self._reports_steps = "callback_on_step_end" in inspect.signature(pipe.__call__).parameters
 
     def run(
@@ -130,13 +146,12 @@ class Sampler:
         stop: threading.Event,
         progress: Progress,
     ) -> list[Sample]:
-        # No negative prompt and an empty one differ in some pipelines, and one call takes all
-        # or none of them.
-        without = [slot for slot, item in enumerate(items) if item.negative_prompt is None]
-        rest = [slot for slot, item in enumerate(items) if item.negative_prompt is not None]
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for slot, item in enumerate(items):
+            groups.setdefault(item.group(), []).append(slot)
         batches = [
             slots[start : start + self.batch_size]
-            for slots in (without, rest)
+            for slots in groups.values()
             for start in range(0, len(slots), self.batch_size)
         ]
         samples: dict[int, Sample] = {}
@@ -165,6 +180,7 @@ class Sampler:
             "prompt": [item.prompt for item in filled],
             "generator": list(self._generators),
             "output_type": "np",
+            **{name: _gathered(filled, name) for name in filled[0].pictures},
         }
         if filled[0].negative_prompt is not None:
             call["negative_prompt"] = [item.negative_prompt for item in filled]
@@ -207,6 +223,53 @@ class Sampler:
             return step(*args, **kwargs)
 
         scheduler.step = seeded_step
+
+
+def _is_set(value: object) -> bool:
+    """Whether a picture argument holds one image for each of several ControlNets."""
+    return isinstance(value, tuple) and len(value) > 1
+
+
+def _size_of(value: Any) -> object:
+    single = value[0] if isinstance(value, tuple) else value
+    return getattr(single, "size", single)
+
+
+def _gathered(items: Sequence[Item], name: str) -> Any:
+    """One argument of a batch, from those of its items."""
+    values = [item.pictures[name] for item in items]
+    if isinstance(values[0], int):
+        return values[0]
+    if _is_set(values[0]):
+        return list(values[0])
+    return [value[0] if isinstance(value, tuple) else value for value in values]
+
+
+def _still_encode(vae: Any) -> None:
+    """Take the middle of what an encoded picture may be, where a pipeline gives no generator.
+
+    Some ControlNet pipelines draw the latents of the control image from torch's global generator;
+    then no seed would fix the image.
+    """
+    if not hasattr(vae, "encode") or hasattr(vae.encode, "still"):
+        return
+    encode = vae.encode
+
+    @functools.wraps(encode)
+    def still_encode(*args: Any, **kwargs: Any) -> Any:
+        output = encode(*args, **kwargs)
+        spread = getattr(output, "latent_dist", None)
+        if spread is not None:
+            drawn = spread.sample
+
+            def sample(generator: Any = None) -> Any:
+                return spread.mode() if generator is None else drawn(generator)
+
+            spread.sample = sample
+        return output
+
+    still_encode.still = True  # type: ignore[attr-defined]
+    vae.encode = still_encode
 
 
 def _step_callback(stop: threading.Event, progress: Progress) -> Callable[..., dict[str, Any]]:

@@ -68,42 +68,13 @@ def pipeline_names() -> list[str]:
     return [name for name in _class_files() if name.endswith("Pipeline")]
 
 
-@cache
-def text2img_sibling(class_name: str) -> str:
-    """The text-to-image class of the same family, by diffusers' own tables; else the name itself.
-
-    A folder saved from ``StableDiffusionImg2ImgPipeline`` holds what ``StableDiffusionPipeline``
-    needs.
-    """
-    tree = ast.parse((_root() / "auto_pipeline.py").read_text(encoding="utf-8"))
-    tables: dict[str, dict[str, str]] = {}
-    for node in tree.body:
-        if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)):
-            continue
-        tables[node.targets[0].id] = {
-            pair.elts[0].value: pair.elts[1].id
-            for pair in ast.walk(node.value)
-            if isinstance(pair, ast.Tuple)
-            and isinstance(pair.elts[0], ast.Constant)
-            and isinstance(pair.elts[0].value, str)
-            and isinstance(pair.elts[1], ast.Name)
-        }
-    text2img = tables["AUTO_TEXT2IMAGE_PIPELINES_MAPPING"]
-    if class_name in text2img.values():
-        return class_name
-    for name in ("AUTO_IMAGE2IMAGE_PIPELINES_MAPPING", "AUTO_INPAINT_PIPELINES_MAPPING"):
-        for family, sibling in tables[name].items():
-            if sibling == class_name and family in text2img:
-                return text2img[family]
-    return class_name
-
-
 def is_pipeline_module(library: str) -> bool:
     """Whether ``model_index.json`` may name this as the library of a component: diffusers' own."""
-    return library.isidentifier() and (_root() / library).is_dir()
+    return library.isidentifier() and (pipelines_folder() / library).is_dir()
 
 
-def _root() -> Path:
+def pipelines_folder() -> Path:
+    """Where the installed diffusers keeps its pipelines."""
     spec = importlib.util.find_spec("diffusers")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("diffusers")
@@ -115,7 +86,7 @@ def _class_files() -> dict[str, Path]:
     """Class to the file that defines it, for every class of every pipeline."""
     return {
         name.decode("ascii"): path
-        for path in _root().glob("**/pipeline*.py")
+        for path in pipelines_folder().glob("**/pipeline*.py")
         for name in re.findall(rb"\nclass (\w+)\(", path.read_bytes())
     }
 

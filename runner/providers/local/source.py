@@ -11,11 +11,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.settings.cell import PipelineKind
 from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import ModelSettings
 
 BUILT_IN = frozenset({"builtin", "builtin/shapes"})
 """Names of the model that ships with the package."""
+
+BUILT_IN_EDGES = "builtin/edges"
+"""Name of the ControlNet that ships with the package."""
 
 INSTALL = "pip install 'image-batch-runner[local]'"
 _PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
@@ -92,6 +96,51 @@ def find_source(model: ModelSettings) -> Source:
     return Source(name, _cached(name, model.revision, "model.name"), repo=name)
 
 
+def find_controlnets(model: ModelSettings, kind: PipelineKind) -> tuple[Source, ...]:
+    """Find the ControlNets of a job: ``model.controlnet``, else the model's own one.
+
+    Raises:
+        RequestError: One is neither a folder that holds a model nor a Hub id.
+        PrerequisiteError: One is on the Hub, not in the cache, and this machine is offline.
+    """
+    given = model.controlnet
+    if kind == "text2img":
+        return ()
+    if given is None and kind == "controlnet":
+        given = model.traits.get("controlnet")
+    names = [given] if isinstance(given, str) else given or []
+    return tuple(find_part(name, "model.controlnet") for name in names)
+
+
+def find_part(name: str, key: str) -> Source:
+    """Find one network that is loaded by itself: a folder with ``config.json``, or a Hub id.
+
+    Raises:
+        RequestError: It is neither.
+        PrerequisiteError: It is on the Hub, not in the cache, and this machine is offline.
+    """
+    if name == BUILT_IN_EDGES:
+        from runner.providers.local.builtin import CONTROLNET_DIR
+
+        folder = CONTROLNET_DIR
+    else:
+        folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise RequestError(f"{key}={name!r}: the folder holds no config.json")
+        if not any(folder.glob("*.safetensors")):
+            raise RequestError(f"{key}={name!r}: the folder holds no .safetensors file")
+        return Source(name, folder)
+    if name == BUILT_IN_EDGES:
+        raise PrerequisiteError(
+            "the built-in ControlNet's weights are missing from this installation; install the "
+            "package again, or set model.controlnet to a folder or a Hub id"
+        )
+    if not _HUB_ID.fullmatch(name) or name[0] in ".~":
+        raise RequestError(f"{key}={name!r}: no such folder, and not a Hub id like owner/name")
+    return Source(name, _cached(name, None, key, "config.json"), repo=name)
+
+
 def is_offline() -> bool:
     """Whether the environment forbids the Hub libraries to go to the network."""
     return any(
@@ -137,17 +186,19 @@ def _require_index(name: str, folder: Path, key: str = "model.name") -> None:
         )
 
 
-def _cached(repo: str, revision: str | None, key: str) -> Path | None:
+def _cached(
+    repo: str, revision: str | None, key: str, file: str = "model_index.json"
+) -> Path | None:
     """The snapshot in the Hub's cache, or ``None`` if it is still to be downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repo, "model_index.json", revision=revision)
+    found = try_to_load_from_cache(repo, file, revision=revision)
     if isinstance(found, str):
         return Path(found).parent
     if found is not None:
         raise RequestError(
-            f"{key}={repo!r}: the Hub's repository holds no model_index.json, so it is no "
-            "diffusers pipeline"
+            f"{key}={repo!r}: the Hub's repository holds no {file}, so it is no diffusers "
+            + ("pipeline" if file == "model_index.json" else "model")
         )
     if is_offline():
         at = f" at revision {revision!r}" if revision else ""

@@ -17,6 +17,9 @@ class Defaults(TypedDict):
 MODEL_DIR: Final = Path(__file__).parent / "model"
 """Folder with the weights, in the layout that ``DiffusionPipeline.from_pretrained`` reads."""
 
+CONTROLNET_DIR: Final = Path(__file__).parent / "controlnet"
+"""Folder with the ControlNet for edges, in the layout that ``AutoModel.from_pretrained`` reads."""
+
 DEFAULTS: Final[Defaults] = {
     "width": 64,
     "height": 64,
@@ -30,4 +33,4 @@ DEFAULTS: Final[Defaults] = {
 works too, at three times the cost.
 """
 
-__all__ = ["DEFAULTS", "MODEL_DIR", "Defaults"]
+__all__ = ["CONTROLNET_DIR", "DEFAULTS", "MODEL_DIR", "Defaults"]
