@@ -147,7 +147,8 @@ def problems(shape: Shape, asked: Asked) -> Iterator[str]:
     yield from found
     if found:
         return
-    if "aspect_ratio" in body and "image" in body and shape in {SD35_SHAPE, ULTRA_SHAPE}:
+    generator = shape is SD35_SHAPE or shape is ULTRA_SHAPE
+    if generator and {"aspect_ratio", "image"} <= body.keys():
         yield "aspect_ratio is for text to image"
     if shape is SD35_SHAPE:
         wanted = "image-to-image" if "image" in body else "text-to-image"
