@@ -8,6 +8,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from runner.engine.budget import Budget
@@ -198,13 +199,16 @@ class _Run:
             job.progress.stop()
 
     async def _make(self) -> None:
-        keeper = asyncio.create_task(self._keep_fresh())
+        over = asyncio.Event()
+        keeper = asyncio.create_task(self._keep_fresh(over))
         try:
             async with asyncio.TaskGroup() as group:
                 for runs in self._lanes():
                     group.create_task(run_lane(runs))
         finally:
-            keeper.cancel()
+            # Not cancelled: its thread would write the manifest beside the one that closes the run.
+            over.set()
+            await _ended(keeper)
 
     def _tell_stop(self) -> None:
         self.job.progress.note(
@@ -357,12 +361,16 @@ class _Run:
         if self.reused:
             self.state = load_state(self.job.paths)
 
-    async def _keep_fresh(self) -> None:
-        """Rewrite the manifest often, rows and page more rarely, while the run goes on."""
+    async def _keep_fresh(self, over: asyncio.Event) -> None:
+        """Rewrite the manifest often, rows and page more rarely, until the run is over."""
         live = await asyncio.to_thread(load_state, self.job.paths, live=True)
         next_rows = time.monotonic() + REFRESH_S
-        while True:
-            await asyncio.sleep(REFRESH_S)
+        while not over.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_S):
+                    await over.wait()
+            if over.is_set():
+                return
             await asyncio.to_thread(live.update, self.job.paths)
             manifest = self._live_manifest(live, "running", ended=False)
             await asyncio.to_thread(write_manifest, self.job.paths, manifest)
@@ -440,6 +448,18 @@ class _Run:
                 "writers": tuple(path.name for path in self.job.paths.journal_files()),
             }
         )
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for a task although this one is cancelled meanwhile: its thread cannot be."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def places_of(plan: Plan, state: RunState) -> Places | None:
