@@ -142,7 +142,7 @@ class BlackForestLabsProvider(Provider):
         """Submit a task and follow it."""
         fields = self.model.fields(call)
         files = await self.model.files(call.params, as_base64)
-        body = {"prompt": call.params.prompt, **fields, **files}
+        body = {**self.model.prompt(call.params), **fields, **files}
         made = (await self.http.send("POST", f"/{self.model.route.path}", json=body)).json()
         fact = {
             "job": made.get("id"),

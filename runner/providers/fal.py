@@ -144,7 +144,7 @@ class FalProvider(Provider):
         """Put a request into the queue and follow it."""
         fields = self.model.fields(call)
         files = await self.model.files(call.params, as_data_url)
-        body = {"prompt": call.params.prompt, **fields, **files}
+        body = {**self.model.prompt(call.params), **fields, **files}
         reply = await self.http.send("POST", f"/{self.model.route.path}", json=body, headers=ONCE)
         made = reply.json()
         fact = {

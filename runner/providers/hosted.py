@@ -54,6 +54,7 @@ class Key(Section):
     maximum: float | None = Field(None, description="largest number")
     choices: tuple[str, ...] = Field((), description="allowed texts; empty: any")
     default: Scalar = Field(None, description="what the model uses when it is not sent")
+    note: str = Field("", description="a rule that the other fields cannot say")
 
     def param(self) -> Param:
         """The same for :class:`~runner.providers.contract.Capabilities`."""
@@ -66,6 +67,9 @@ class Route(Section):
     path: str = Field(description="where requests go")
     without: tuple[str, ...] = Field((), description="keys of the model that it does not take")
     keys: dict[str, Key] = Field(default_factory=dict, description="keys that it takes besides")
+    fields: dict[str, Scalar] = Field(
+        default_factory=dict, description="native fields that it always gets"
+    )
     image: str | None = Field(None, description="native name of the input image")
     images: str | None = Field(None, description="native name of a list of input images instead")
     more_images: str | None = Field(
@@ -90,6 +94,7 @@ class HostedTraits(Section):
     count: str | None = Field(None, description="native name of n; null: one image per call")
     max_n: int = Field(1, ge=1, description="most images in one call")
     options: tuple[str, ...] = Field((), description="provider.options that it takes")
+    needs: tuple[str, ...] = Field((), description="those of them that must be there")
     defaults: dict[str, Scalar] = Field(
         default_factory=dict, description="native fields to send when you set none"
     )
@@ -118,15 +123,15 @@ class Hosted:
         known, routes = self.traits, self.traits.routes
         self.route = routes.get(self.kind) or next(iter(routes.values()), Route(path=""))
         taken = {*known.options, *({"images"} if self.route.most_images > 1 else ())}
-        unknown = [name for name in given(options) if name not in taken]
-        if unknown:
-            raise RequestError(
-                *(
-                    f"provider.options.{name}: model {settings.model.name} does not take it for "
-                    f"{self.kind}; it takes {listed(sorted(taken)) or 'none'}"
-                    for name in unknown
-                )
-            )
+        asked = given(options)
+        problems = [
+            f"provider.options.{name}: model {settings.model.name} does not take it for "
+            f"{self.kind}; it takes {listed(sorted(taken)) or 'none'}"
+            for name in asked
+            if name not in taken
+        ]
+        if problems:
+            raise RequestError(*problems)
 
     def capabilities(self) -> Capabilities:
         """By the model's traits and the endpoint of this kind of pipeline."""
@@ -165,6 +170,13 @@ class Hosted:
             self.size(params)
         except SizeError as error:
             found.append(str(error))
+        asked = given(self.options)
+        found += [
+            f"provider.options.{name}: model {self.settings.model.name} needs it; set it with "
+            f"provider.options.{name}=…"
+            for name in self.traits.needs
+            if name not in asked
+        ]
         most = self.traits.max_prompt
         if most is not None and len(params.prompt) > most:
             found.append(f"prompt: {len(params.prompt):,} characters, at most {most:,} are taken")
@@ -205,7 +217,7 @@ class Hosted:
     def fields(self, call: Call) -> dict[str, Json]:
         """What goes on the wire besides prompt and files, by native name."""
         params, size = call.params, self.size(call.params)
-        fields: dict[str, Json] = dict(self.traits.defaults)
+        fields: dict[str, Json] = {**self.traits.defaults, **self.route.fields}
         if self.traits.count is not None:
             fields[self.traits.count] = len(call.cells)
         if size is not None:
@@ -233,8 +245,13 @@ class Hosted:
             return {"image_size": size.native}
         return {"image_size": {"width": size.width, "height": size.height}}
 
+    def prompt(self, params: CellParams) -> dict[str, Json]:
+        """The prompt; nothing where there is none, or the model takes none."""
+        asked = params.prompt and "prompt" not in self.route.without
+        return {"prompt": params.prompt} if asked else {}
+
     async def files(self, params: CellParams, put: Put) -> dict[str, Json]:
-        """The input images, by native name.
+        """The input images as fields, by native name.
 
         Args:
             params: Names them.
@@ -244,25 +261,40 @@ class Hosted:
             RequestError: One is not there, or no image.
             ProviderError: It could not be downloaded or uploaded.
         """
-        route, found = self.route, dict[str, Json]()
+        found: dict[str, Json] = {}
+        for name, images in (await self.inputs(params)).items():
+            texts = [await put(image) for image in images]
+            found[name] = texts if name == self.route.images else texts[0]
+        return found
+
+    async def inputs(self, params: CellParams) -> dict[str, list[InputImage]]:
+        """The input images by native name; masks have the polarity of the model.
+
+        Raises:
+            RequestError: One is not there, or no image.
+            ProviderError: It could not be downloaded.
+        """
+        route, found = self.route, dict[str, list[InputImage]]()
         paths = [path for path in (params.image, *self._more) if path is not None]
-        if route.images is not None:
-            found[route.images] = [await self._put(path, put) for path in paths]
-        elif route.image is not None:
-            for at, path in enumerate(paths, 1):
-                name = route.image if at == 1 else str(route.more_images).format(at)
-                found[name] = await self._put(path, put)
+        for at, path in enumerate(paths, 1):
+            name = route.images or route.image
+            if route.images is None and at > 1:
+                name = str(route.more_images).format(at)
+            if name is not None:
+                what = "pipeline.image" if at == 1 else "provider.options.images"
+                found.setdefault(name, []).append(await self._inputs.read(path, what))
         if route.mask is not None and params.mask is not None:
             mask = await self._inputs.read(params.mask, "pipeline.mask")
             turned = grey_mask if route.mask_polarity == "white" else inverted_mask
-            found[route.mask] = await put(await asyncio.to_thread(turned, mask))
+            found[route.mask] = [await asyncio.to_thread(turned, mask)]
         if route.control is not None and params.control_image is not None:
             what = "pipeline.control_image"
-            found[route.control] = await put(await self._inputs.read(params.control_image, what))
+            found[route.control] = [await self._inputs.read(params.control_image, what)]
         return found
 
-    async def _put(self, path: str, put: Put) -> str:
-        return await put(await self._inputs.read(path))
+    async def read(self, path: str, what: str) -> InputImage:
+        """A further input image that an option names; faults as of :meth:`inputs`."""
+        return await self._inputs.read(path, what)
 
 
 async def as_data_url(image: InputImage) -> str:

@@ -36,6 +36,7 @@ BUILT_IN: dict[str, str] = {
     "openai_compatible": "runner.providers.openai_compatible:OpenAICompatibleProvider",
     "replicate": "runner.providers.replicate:ReplicateProvider",
     "recraft": "runner.providers.recraft:RecraftProvider",
+    "stability": "runner.providers.stability:StabilityProvider",
     "vertex": "runner.providers.vertex:VertexProvider",
     "xinference": "runner.providers.xinference:XinferenceProvider",
 }

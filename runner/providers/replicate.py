@@ -126,7 +126,7 @@ class ReplicateProvider(Provider):
         """Create a prediction and follow it."""
         fields = self.model.fields(call)
         files = await self.model.files(call.params, self._put)
-        body: dict[str, Json] = {"input": {"prompt": call.params.prompt, **fields, **files}}
+        body: dict[str, Json] = {"input": {**self.model.prompt(call.params), **fields, **files}}
         path = f"/models/{self.model.route.path}/predictions"
         version = self.settings.model.revision
         if version is not None:

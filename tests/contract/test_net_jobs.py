@@ -106,6 +106,11 @@ def test_the_end_of_a_job_is_told_as_it_is(bench: Bench) -> None:
     assert (fault.kind, bench.asked) == ("refused", 2)
 
 
+def test_a_refusal_ends_the_job_however_it_comes(bench: Bench) -> None:
+    assert bench.fault(Running("busy"), trouble("refused")).kind == "refused"
+    assert bench.asked == 2
+
+
 def test_a_job_without_end(bench: Bench) -> None:
     fault = bench.fault(Running("Dreaming"))
     assert (fault.kind, fault.code) == ("ambiguous", "job_running")

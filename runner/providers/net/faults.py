@@ -115,7 +115,12 @@ def error_text(body: object) -> ErrorText:
         nested += _codes(item)
     waits = [wait for item in details if (wait := _seconds(item.get("retryDelay"))) is not None]
     message = next(
-        (inner[key] for key in ("message", "detail", "reason", "error") if inner.get(key)), ""
+        (
+            inner[key]
+            for key in ("message", "detail", "reason", "error", "errors")
+            if inner.get(key)
+        ),
+        "",
     )
     codes = (*_codes(inner), *nested)
     return ErrorText(one_line(_words(message)), codes, max(waits, default=None))
@@ -134,7 +139,7 @@ def one_line(text: str) -> str:
 
 
 def _codes(body: Mapping[object, object]) -> tuple[str, ...]:
-    found = (body.get(key) for key in ("code", "type", "error_type", "status", "reason"))
+    found = (body.get(key) for key in ("code", "type", "error_type", "name", "status", "reason"))
     texts = (str(code) for code in found if isinstance(code, (str, int)))
     return tuple(text for text in texts if text and " " not in text and len(text) <= 80)
 

@@ -136,6 +136,8 @@ class Jobs:
                 raise
             except Exception as error:
                 fault = self._http.classify(error)
+                if fault.kind == "refused":
+                    raise fault from None
                 wrong += 1
                 if wrong >= PATIENCE or fault.kind in {"auth", "invalid"}:
                     raise _lost(job, fault) from None
