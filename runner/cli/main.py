@@ -38,6 +38,9 @@ def run(argv: Sequence[str]) -> int:
         0 every cell done; 1 some failed or were refused; 2 the request is wrong; 3 a prerequisite
         is missing; 130 interrupted, resumable.
     """
+    if int(os.environ.get("RANK") or 0) > 0:
+        # `accelerate launch` starts one process per GPU; the first plans, and starts the workers.
+        return 0
     try:
         return _dispatch(list(argv))
     except RequestError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar, Literal, Protocol
 
 from runner.settings.cell import CELL_KEYS, Cell, CellParams, CostBasis, Json
@@ -212,6 +213,11 @@ class ProviderError(Exception):
         self.retry_after = retry_after
         self.request_id = request_id
 
+    def __reduce__(self) -> tuple[partial[ProviderError], tuple[FaultKind, str]]:
+        """Exceptions lose their keyword arguments between processes otherwise."""
+        more = {"code": self.code, "retry_after": self.retry_after, "request_id": self.request_id}
+        return partial(type(self), **more), (self.kind, self.message)
+
 
 NO_JOB = "no_job"
 """Code of an ``ambiguous`` answer to :meth:`Provider.attach`: there is nothing to wait for."""
@@ -242,6 +248,11 @@ class Provider(ABC):
 
     def __init__(self, settings: VariantSettings) -> None:
         self.settings = settings
+
+    @classmethod
+    def make(cls, settings: VariantSettings) -> Provider:
+        """The object for these settings: this class, unless another serves them better."""
+        return cls(settings)
 
     @abstractmethod
     def capabilities(self) -> Capabilities:

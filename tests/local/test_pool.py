@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from runner.providers.local.diffusers import DiffusersProvider
 from runner.providers.local.pool import DiffusersPool, visible_gpus, wants_workers
 from runner.providers.registry import make_provider
 from runner.settings.cell import Json
-from runner.settings.errors import PrerequisiteError
+from runner.settings.errors import RunnerError
 from runner.settings.schema import DeviceSettings, VariantSettings
 from tests import tiny
 from tests.conftest import RunCli, cli_command
@@ -115,16 +116,14 @@ def test_a_call_that_kills_every_worker_ends_alone(tiny_folder: Folder) -> None:
     assert caught.value.code == "worker_died"
 
 
-def test_what_a_worker_lacks_is_one_sentence(tiny_folder: Folder, tmp_path: Path) -> None:
-    pool = pool_of(tiny_folder("sd15"))
+def test_a_worker_that_cannot_load_is_one_sentence(tiny_folder: Folder, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
-    subprocess.run(["cp", "-r", str(tiny_folder("sd15")), str(folder)], check=True)
-    pool = pool_of(folder)
+    shutil.copytree(tiny_folder("sd15"), folder)
+    pool = pool_of(folder, workers=1)
     pool.check_ready()
-    (folder / "unet" / "config.json").write_text("{}")
-    with pytest.raises((PrerequisiteError, Exception)) as caught:
+    shutil.rmtree(folder / "unet")
+    with pytest.raises(RunnerError):
         asyncio.run(made(pool, Killing(pool, 0), range(1)))
-    assert not isinstance(caught.value, asyncio.TimeoutError)
 
 
 def test_who_asks_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +154,11 @@ def test_two_processes_make_what_one_makes(run_cli: RunCli, tmp_path: Path) -> N
     job = ("-m", "prompt=a red circle,a blue star", "seed=1,2", "steps=2", "device.threads=1")
     one = run_cli(*job, "device=cpu", "hydra.sweep.dir=one")
     assert one.code == 0, one.text
-    two = run_cli(*job, "device=all_gpus", "device.workers=2", "hydra.sweep.dir=two")
+    # As a launcher starts two ranks: the first does it all, the other leaves.
+    ranks = {"WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": ""}
+    other = run_cli(*job, "device=auto", "hydra.sweep.dir=two", env={**ranks, "RANK": "1"})
+    assert (other.code, other.text) == (0, "")
+    two = run_cli(*job, "device=auto", "hydra.sweep.dir=two", env={**ranks, "RANK": "0"})
     assert two.code == 0, two.text
 
     def rows(name: str) -> list[tuple[str, str]]:
