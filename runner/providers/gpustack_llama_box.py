@@ -291,13 +291,8 @@ class GPUStackLlamaBoxProvider(Provider):
             return None
         if params.size is not None or not files:
             return sizes.pixels(params.size or self.traits.default_size)
-        width, height = files["image"].width or STEP, files["image"].height or STEP
-        scale = min(1.0, sizes.max_side / max(width, height))
-        near = [max(sizes.min_side, round(side * scale / STEP) * STEP) for side in (width, height)]
-        native = f"{near[0]}x{near[1]}"
-        same = near == [width, height]
-        warning = None if same else f"the input of {width}x{height} pixels is made {native}"
-        return Chosen(native, near[0], near[1], warning)
+        image = files["image"]
+        return sizes.near(image.width or STEP, image.height or STEP)
 
 
 def _seed(cell: Cell) -> int | None:

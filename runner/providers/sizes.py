@@ -193,6 +193,16 @@ class Sizes(Section):
             return Chosen(native, warning=f"size={text}: sent as {native}, the nearest there is")
         return Chosen(native)
 
+    def near(self, width: int, height: int) -> Chosen:
+        """The free size nearest to a picture's own, smaller where that is too large."""
+        step = self.multiple_of or 1
+        scale = min(1.0, self.max_side / max(width, height))
+        sides = [max(self.min_side, round(side * scale / step) * step) for side in (width, height)]
+        native = f"{sides[0]}x{sides[1]}"
+        same = sides == [width, height]
+        warning = None if same else f"the input of {width}x{height} pixels is made {native}"
+        return Chosen(native, sides[0], sides[1], warning)
+
     def level(self, text: str) -> str | None:
         """The native level of a size: the one that it names, or that of about as many pixels.
 

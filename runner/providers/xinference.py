@@ -12,10 +12,8 @@ import asyncio
 import contextlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from runner.providers.contract import (
     FREE,
@@ -34,17 +32,25 @@ from runner.providers.net import (
     Inputs,
     Part,
     Reply,
+    encode_data_url,
     given,
     native_fields,
 )
 from runner.providers.net.inputs import InputImage, file_identity, file_problems, grey_mask
 from runner.providers.openai_family.answers import read_answer
 from runner.providers.prices import price_book
-from runner.providers.sizes import SizeError, Sizes
-from runner.settings.cell import CellParams, Json, PipelineKind
+from runner.providers.sizes import Chosen, SizeError
+from runner.providers.xinference_options import (
+    GOES_WITH,
+    IN_KWARGS,
+    NOT_BY_NAME,
+    XinferenceOptions,
+    XinferenceTraits,
+)
+from runner.settings.cell import Cell, CellParams, Json
 from runner.settings.errors import RequestError
 from runner.settings.load import validate
-from runner.settings.schema import Section, VariantSettings
+from runner.settings.schema import VariantSettings
 
 BASE_URL = "http://127.0.0.1:9997/v1"
 KEY_VARIABLES = ("XINFERENCE_API_KEY",)
@@ -54,75 +60,6 @@ MOST_SEEDS = 2**31
 POLL_S = 0.5
 """Seconds between two questions about progress."""
 POLL_TIMEOUT_S = 5.0
-
-Sampler = Literal[
-    "default",
-    "DPM++ 2M",
-    "DPM++ 2M Karras",
-    "DPM++ 2M SDE",
-    "DPM++ 2M SDE Karras",
-    "DPM++ SDE",
-    "DPM++ SDE Karras",
-    "DPM2",
-    "DPM2 Karras",
-    "DPM2 a",
-    "DPM2 a Karras",
-    "Euler",
-    "Euler a",
-    "Heun",
-    "LMS",
-    "LMS Karras",
-]
-Tunable = Literal["negative_prompt", "steps", "guidance_scale", "strength"]
-
-
-class XinferenceOptions(Section):
-    """What Xinference takes beyond the neutral keys. ``provider.extra_body`` goes into kwargs."""
-
-    sampler_name: Sampler | None = Field(
-        None, description="sampler, by its name in the Stable Diffusion web UI; not for FLUX"
-    )
-    true_cfg_scale: float | None = Field(
-        None, ge=0, description="real guidance of distilled models (Qwen-Image, FLUX)"
-    )
-    clip_skip: int | None = Field(None, ge=0, description="last layers of CLIP that are left out")
-    padding_image_to_multiple: int | None = Field(
-        None, ge=1, description="pad input images to a multiple of so many pixels (SD3: 16)"
-    )
-    mask_blur: int | None = Field(None, ge=0, description="blur the mask by so many pixels")
-    images: tuple[str, ...] = Field(
-        (), description="further input images after pipeline.image: paths (Qwen-Image-Edit)"
-    )
-    seed_list: bool = Field(
-        True,
-        description="send one seed per image, as servers from 4.1 take it; false: one image a call",
-    )
-
-
-IN_KWARGS = (
-    "sampler_name",
-    "true_cfg_scale",
-    "clip_skip",
-    "padding_image_to_multiple",
-    "mask_blur",
-)
-"""Options that diffusers is told."""
-
-
-class XinferenceTraits(Section):
-    """What one model takes: data in ``conf/model/xinference/``."""
-
-    sizes: Sizes = Field(description="sizes")
-    pipelines: tuple[PipelineKind, ...] = Field(
-        ("text2img", "img2img", "inpaint"),
-        description="kinds of pipeline; controlnet: launched with one on the server",
-    )
-    takes: tuple[Tunable, ...] = Field(
-        ("negative_prompt", "steps", "guidance_scale", "strength"),
-        description="keys that the model's pipeline heeds; the server drops others in silence",
-    )
-    resizes: bool = Field(False, description="img2img takes a size other than the input's")
-    max_n: int = Field(4, ge=1, description="most images of one call")
 
 
 class XinferenceProvider(Provider):
@@ -145,49 +82,58 @@ class XinferenceProvider(Provider):
             rules=RULES,
         )
         self._inputs = Inputs(self.http)
+        self._by_name = self.pipeline == "controlnet" and self.options.control_model is not None
         self._capabilities = self._make_capabilities()
-        if self.options.images and self.pipeline != "img2img":
-            raise RequestError(
-                "provider.options.images: they go with pipeline=img2img pipeline.image=FILE"
-            )
+        problems = tuple(self._option_problems())
+        if problems:
+            raise RequestError(*problems)
+
+    def _option_problems(self) -> Iterator[str]:
+        for name in given(self.options):
+            kinds = GOES_WITH.get(name, (self.pipeline,))
+            if self.pipeline not in kinds:
+                yield f"provider.options.{name}: it goes with pipeline={' or '.join(kinds)}"
+            elif self._by_name and name in NOT_BY_NAME:
+                yield f"provider.options.{name}: it does not go with control_model"
+            elif name == "control_module" and self.options.control_model is None:
+                yield f"provider.options.{name}: it goes with control_model"
 
     def capabilities(self) -> Capabilities:
         """By the model's traits and the kind of pipeline."""
         return self._capabilities
 
     def _make_capabilities(self) -> Capabilities:
-        traits, pipeline = self.traits, self.pipeline
+        traits, pipeline, by_name = self.traits, self.pipeline, self._by_name
         params = {"prompt": Param(native="prompt")}
         if pipeline != "img2img" or traits.resizes:
-            params["size"] = Param(native="size", note=traits.sizes.describe())
-        params["seed"] = Param(native="kwargs.seed", minimum=0, maximum=MOST_SEEDS - 1)
+            native = "width,height" if by_name else "size"
+            params["size"] = Param(native=native, note=traits.sizes.describe())
+        seed = "seed" if by_name else "kwargs.seed"
+        params["seed"] = Param(native=seed, minimum=0, maximum=MOST_SEEDS - 1)
+        # Beside an image it is a field of its own, and an error inside kwargs.
+        negative = "kwargs.negative_prompt" if pipeline == "text2img" else "negative_prompt"
+        steps = "steps" if by_name else "kwargs.num_inference_steps"
+        guidance = "cfg_scale" if by_name else "kwargs.guidance_scale"
         tunable = {
-            # Beside an image it is a field of its own, and an error inside kwargs.
-            "negative_prompt": Param(
-                native="kwargs.negative_prompt" if pipeline == "text2img" else "negative_prompt"
-            ),
-            "steps": Param(native="kwargs.num_inference_steps", minimum=1),
-            "guidance_scale": Param(native="kwargs.guidance_scale", minimum=0),
-            "strength": Param(native="kwargs.strength", minimum=0, maximum=1),
-        }
-        with_strength = pipeline in {"img2img", "inpaint"}
-        params |= {
-            key: param
-            for key, param in tunable.items()
-            if key in traits.takes and (key != "strength" or with_strength)
+            "negative_prompt": Param(native=negative),
+            "steps": Param(native=steps, minimum=1),
+            "guidance_scale": Param(native=guidance, minimum=0, default=7.0 if by_name else None),
         }
         if pipeline in {"img2img", "inpaint"}:
             params["image"] = Param(native="image")
+            tunable["strength"] = Param(native="kwargs.strength", minimum=0, maximum=1)
+        params |= {key: param for key, param in tunable.items() if key in traits.takes}
         if pipeline == "inpaint":
             params["mask"] = Param(native="mask_image", note="of the size of the input image")
         if pipeline == "controlnet":
             params["control_image"] = Param(native="image")
-            params["control_scale"] = Param(native="kwargs.controlnet_conditioning_scale")
+            weight = "controlnet.weight" if by_name else "kwargs.controlnet_conditioning_scale"
+            params["control_scale"] = Param(native=weight, minimum=0, default=1.0)
         return Capabilities(
             pipelines=frozenset(traits.pipelines),
             params=params,
-            max_images_per_call=traits.max_n,
-            shared_call_keys=frozenset({"seed"} if self.options.seed_list else ()),
+            max_images_per_call=1 if by_name else traits.max_n,
+            shared_call_keys=frozenset({"seed"} if self.options.seed_list and not by_name else ()),
             seed_per_image=True,
             reproducible=True,
             resend_safe=True,
@@ -197,7 +143,7 @@ class XinferenceProvider(Provider):
     def images_per_call(self, params: CellParams) -> int:
         """One where the server takes one seed only: its images would share their noise."""
         alone = params.seed is not None and not self.options.seed_list
-        return 1 if alone else self.traits.max_n
+        return 1 if alone else self._capabilities.max_images_per_call
 
     def identity(self) -> Mapping[str, Json]:
         """Like the default; a file counts by its content, the way seeds travel not at all."""
@@ -247,36 +193,24 @@ class XinferenceProvider(Provider):
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Ask for images, and for the progress while they are made."""
         params = call.params
+        seeds = [_seed(cell) for cell in call.cells]
         request = uuid.uuid4().hex
         size = self.traits.sizes.pixels(params.size) if params.size else None
-        fields: dict[str, Json] = {
-            "model": self.settings.model.name,
-            "n": len(call.cells),
-            # Asked for a URL, the server answers with a path on its own disk.
-            "response_format": "b64_json",
-        }
-        if size is not None:
-            fields["size"] = size.native.replace("x", "*")
-        neutral = native_fields(self._capabilities, params, "size")
-        kwargs = {
-            name.removeprefix("kwargs."): value
-            for name, value in neutral.items()
-            if name.startswith("kwargs.")
-        }
-        fields |= {name: value for name, value in neutral.items() if not name.startswith("kwargs.")}
-        options = given(self.options)
-        kwargs |= {name: options[name] for name in IN_KWARGS if name in options}
-        seeds = self._seeds(call)
-        if seeds[0] is not None:
-            kwargs["seed"] = seeds[0] if len(seeds) == 1 else list(seeds)
-        kwargs |= self.settings.provider.extra_body
         async with self._watched(call, request, listener):
-            reply = await self._send(params, fields, {**kwargs, "request_id": request})
+            if self._by_name:
+                control = await self._control(params)
+                size = size or self.traits.sizes.near(control.width or 512, control.height or 512)
+                fields = self._sdapi_fields(params, size, seeds[0])
+                reply = await self._send_sdapi(params, fields, control, request)
+            else:
+                fields, kwargs = self._fields(params, size, seeds)
+                reply = await self._send(params, fields, {**kwargs, "request_id": request})
+                fields |= {f"kwargs.{name}": value for name, value in kwargs.items()}
         return await read_answer(
             call,
-            _without_paths(reply.json()),
+            _as_listed(reply.json()),
             http=self.http,
-            sent={**fields, **{f"kwargs.{name}": value for name, value in kwargs.items()}},
+            sent=fields,
             request_id=reply.request_id or request,
             book=self.book,
             price=self.estimate(params),
@@ -284,9 +218,27 @@ class XinferenceProvider(Provider):
             warnings=[size.warning] if size and size.warning else [],
         )
 
-    def _seeds(self, call: Call) -> list[int | None]:
-        found = [cell.image_seed for cell in call.cells]
-        return [None if seed is None else seed % MOST_SEEDS for seed in found]
+    def _fields(
+        self, params: CellParams, size: Chosen | None, seeds: Sequence[int | None]
+    ) -> tuple[dict[str, Json], dict[str, Json]]:
+        """The fields of a request, and what diffusers is told."""
+        fields: dict[str, Json] = {
+            "model": self.settings.model.name,
+            "n": len(seeds),
+            # Asked for a URL, the server answers with a path on its own disk.
+            "response_format": "b64_json",
+        }
+        if size is not None:
+            fields["size"] = size.native.replace("x", "*")
+        kwargs: dict[str, Json] = {}
+        for name, value in native_fields(self._capabilities, params, "size").items():
+            inside, dot, key = name.partition("kwargs.")
+            (kwargs if dot else fields)[key or inside] = value
+        options = given(self.options)
+        kwargs |= {name: options[name] for name in IN_KWARGS if name in options}
+        if seeds[0] is not None:
+            kwargs["seed"] = seeds[0] if len(seeds) == 1 else list(seeds)
+        return fields, {**kwargs, **self.settings.provider.extra_body}
 
     async def _send(
         self, params: CellParams, fields: Mapping[str, Json], kwargs: Mapping[str, Json]
@@ -298,20 +250,51 @@ class XinferenceProvider(Provider):
         form = [Part("prompt", params.prompt), Part("kwargs", text)]
         form += [Part(name, str(value)) for name, value in fields.items()]
         form += [_part("image", image) for image in await self._images(params)]
-        if self.pipeline == "inpaint" and params.mask is not None:
-            mask = await self._inputs.read(params.mask, "pipeline.mask")
+        if self.pipeline == "inpaint":
+            mask = await self._inputs.read(str(params.mask), "pipeline.mask")
             form.append(_part("mask_image", await asyncio.to_thread(grey_mask, mask)))
             return await self.http.send("POST", "/images/inpainting", form=form)
         return await self.http.send("POST", "/images/variations", form=form)
 
     async def _images(self, params: CellParams) -> list[InputImage]:
         if self.pipeline == "controlnet":
-            return [await self._inputs.read(str(params.control_image), "pipeline.control_image")]
-        first = await self._inputs.read(str(params.image))
+            return [await self._control(params)]
         more = [
             await self._inputs.read(path, "provider.options.images") for path in self.options.images
         ]
-        return [first, *more]
+        return [await self._inputs.read(str(params.image)), *more]
+
+    async def _control(self, params: CellParams) -> InputImage:
+        return await self._inputs.read(str(params.control_image), "pipeline.control_image")
+
+    def _sdapi_fields(self, params: CellParams, size: Chosen, seed: int | None) -> dict[str, Json]:
+        """The fields of the routes of the Stable Diffusion web UI, the control image left out."""
+        fields: dict[str, Json] = {
+            "model": self.settings.model.name,
+            "batch_size": 1,
+            "width": size.width,
+            "height": size.height,
+            **native_fields(self._capabilities, params, "size"),
+            "controlnet.model": self.options.control_model,
+            "controlnet.module": self.options.control_module or "none",
+        }
+        if seed is not None:
+            fields["seed"] = seed
+        if self.options.sampler_name is not None:
+            fields["sampler_name"] = self.options.sampler_name
+        return {**fields, **self.settings.provider.extra_body}
+
+    async def _send_sdapi(
+        self, params: CellParams, fields: Mapping[str, Json], control: InputImage, request: str
+    ) -> Reply:
+        head = "controlnet."
+        unit = {name.removeprefix(head): fields[name] for name in fields if name.startswith(head)}
+        unit |= {"enabled": True, "image": encode_data_url(control.data, control.mime)}
+        body = {name: value for name, value in fields.items() if not name.startswith(head)}
+        body |= {"prompt": params.prompt, "request_id": request}
+        body["alwayson_scripts"] = {"ControlNet": {"args": [unit]}}
+        root = self.http.base.text.removesuffix("/v1")
+        return await self.http.send("POST", f"{root}/sdapi/v1/txt2img", json=body)
 
     @contextlib.asynccontextmanager
     async def _watched(self, call: Call, request: str, listener: Listener) -> AsyncIterator[None]:
@@ -334,8 +317,15 @@ class XinferenceProvider(Provider):
                 listener.progress(call, round(100 * min(max(share, 0.0), 1.0)), 100)
 
 
-def _without_paths(reply: dict[str, Any]) -> dict[str, Any]:
-    """The reply without what it calls URLs: they are paths on the server's own disk."""
+def _seed(cell: Cell) -> int | None:
+    seed = cell.image_seed
+    return None if seed is None else seed % MOST_SEEDS
+
+
+def _as_listed(reply: dict[str, Any]) -> dict[str, Any]:
+    """The reply in OpenAI's shape, without what it calls URLs: paths on the server's own disk."""
+    if isinstance(texts := reply.get("images"), list):
+        return {"data": [{"b64_json": text} for text in texts]}
     items = reply.get("data")
     if not isinstance(items, list):
         return reply

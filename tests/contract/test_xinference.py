@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -180,8 +181,6 @@ class TestXinference(ProviderContract):
         assert [upload.data for _, upload in server.calls()[0].files] == [
             path.read_bytes() for path in paths
         ]
-        with pytest.raises(RequestError, match="img2img"):
-            make_provider(self.settings(server, "+provider.options.images=[a.png]"))
 
     def test_controlnet_that_was_launched_there(self, server: Loopback, tmp_path: Path) -> None:
         edges = tmp_path / "edges.png"
@@ -194,6 +193,51 @@ class TestXinference(ProviderContract):
         kwargs = json.loads(dict(seen.fields)["kwargs"])
         assert kwargs["controlnet_conditioning_scale"] == 0.8
         assert make_provider(settings).check(self.params())
+
+    def test_controlnet_by_its_name(self, server: Loopback, tmp_path: Path) -> None:
+        edges = tmp_path / "edges.png"
+        edges.write_bytes(picture(1, size=(500, 300)))
+        settings = self.settings(
+            server,
+            "model=xinference/sd1_5",
+            "pipeline.name=controlnet",
+            "+provider.options.control_model=canny",
+            "+provider.options.control_module=canny",
+            "+provider.options.sampler_name=Heun",
+        )
+        params = self.params(
+            control_image=str(edges), control_scale=0.8, seed=0, steps=9, guidance_scale=5
+        )
+        assert make_provider(settings).images_per_call(params) == 1
+        asked = ask(settings, params)
+        assert asked.answer is not None, asked.fault
+        (seen,) = server.calls()
+        assert seen.path == "/sdapi/v1/txt2img"
+        (unit,) = seen.json["alwayson_scripts"]["ControlNet"]["args"]
+        assert (unit["model"], unit["module"], unit["weight"]) == ("canny", "canny", 0.8)
+        assert unit["image"].endswith(base64.b64encode(edges.read_bytes()).decode())
+        sent = {name: seen.json[name] for name in ("seed", "steps", "cfg_scale", "sampler_name")}
+        assert sent == {"seed": 0, "steps": 9, "cfg_scale": 5, "sampler_name": "Heun"}
+        assert (seen.json["width"], seen.json["height"]) == (496, 304)
+        assert "496x304" in asked.pictures[0].warnings[0]
+        assert asked.answer.params_sent["controlnet.weight"] == 0.8
+        assert "image" not in json.dumps(dict(asked.answer.params_sent))
+        assert asked.answer.request_id == seen.json["request_id"]
+
+    @pytest.mark.parametrize(
+        ("kind", "options", "words"),
+        [
+            ("text2img", ["images=[a.png]"], "pipeline=img2img"),
+            ("text2img", ["mask_blur=3"], "pipeline=inpaint"),
+            ("img2img", ["control_model=canny"], "pipeline=controlnet"),
+            ("controlnet", ["control_module=canny"], "goes with control_model"),
+            ("controlnet", ["control_model=canny", "clip_skip=1"], "not go with control_model"),
+        ],
+    )
+    def test_options_that_do_not_fit(self, kind: str, options: list[str], words: str) -> None:
+        chosen = [f"+provider.options.{option}" for option in options]
+        with pytest.raises(RequestError, match=words):
+            make_provider(self.settings(None, f"pipeline.name={kind}", *chosen))
 
     def test_only_what_the_model_heeds_is_taken(self) -> None:
         taken = make_provider(self.settings(None, "model=xinference/flux_1_schnell"))

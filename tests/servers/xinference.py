@@ -11,7 +11,7 @@ from aiohttp import web
 from PIL import Image
 
 from tests.servers.loopback import RETRY_AFTER_S, Loopback, Seen, Situation, Upload, image_base64
-from tests.servers.strict import Int, ListOf, Number, OneOf, Shape, Text
+from tests.servers.strict import Bool, Int, ListOf, Number, OneOf, Shape, Text
 
 LAUNCHED = {
     "sd3.5-medium": ("text2image", "image2image", "inpainting"),
@@ -56,6 +56,35 @@ ROUTES = {
     "/v1/images/variations": (VARY, BESIDE_IMAGES),
     "/v1/images/inpainting": (INPAINT, {**BESIDE_IMAGES, "mask_blur": Int(0, 100)}),
 }
+UNIT = Shape(
+    {
+        "enabled": Bool(),
+        "image": Text(pattern=r"data:image/[a-z]+;base64,.+", longest=1_000_000),
+        "model": OneOf(("canny", "openpose")),
+        "module": OneOf(("none", "canny")),
+        "weight": Number(0, 2),
+    },
+    required=("image", "model"),
+)
+SDAPI = Shape(
+    {
+        "model": Text(),
+        "prompt": Text(),
+        "negative_prompt": Text(),
+        "steps": Int(1, 1000),
+        "seed": Int(-1, 2**31 - 1),
+        "batch_size": Int(1, 16),
+        "cfg_scale": Number(0, 100),
+        "width": Int(8, 4096),
+        "height": Int(8, 4096),
+        "sampler_name": OneOf(SAMPLERS),
+        "request_id": Text(shortest=8),
+        "alwayson_scripts": Shape(
+            {"ControlNet": Shape({"args": ListOf(UNIT, 1, 4)}, required=("args",))}
+        ),
+    },
+    required=("model", "width", "height", "alwayson_scripts"),  # else 512x512, and no control
+)
 ERRORS: Mapping[Situation, tuple[int, str]] = {
     "rate_limit": (429, "Rate limit reached for the model. Request limit 1 for the model: x"),
     "gone": (400, "Model not found in the model list, uid: sd3.5-medium"),
@@ -65,7 +94,7 @@ ERRORS: Mapping[Situation, tuple[int, str]] = {
 
 
 class XinferenceServer(Loopback):
-    """Generations, variations, inpainting and the progress of a request.
+    """Generations, variations, inpainting, ControlNets by name and the progress of a request.
 
     Attributes:
         open_to_all: The server was started without authentication.
@@ -82,7 +111,7 @@ class XinferenceServer(Loopback):
 
     def is_call(self, seen: Seen) -> bool:
         """Not the questions about progress."""
-        return seen.path.startswith("/v1/images/")
+        return seen.path.startswith(("/v1/images/", "/sdapi/"))
 
     async def answer(self, seen: Seen, situation: Situation) -> web.StreamResponse:
         """Check as FastAPI and the model actor do, then answer in the situation's shape."""
@@ -97,6 +126,12 @@ class XinferenceServer(Loopback):
             if self.share is None:
                 return detail(400, "'unknown request'")
             return web.json_response({"progress": self.share, "eta_seconds": 3})
+        if seen.path == "/sdapi/v1/txt2img":
+            for text in SDAPI.problems(seen.json):
+                self.problem(f"{seen.path}: {text}")
+            self._made += 1
+            texts = [image_base64("ok", 29 * self._made)]
+            return web.json_response({"images": texts, "info": {}, "parameters": {}})
         if seen.method != "POST" or seen.path not in ROUTES:
             self.problem(f"{seen.method} {seen.path}: there is no such route")
             return detail(404, "Not Found")
