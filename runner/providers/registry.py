@@ -37,6 +37,7 @@ BUILT_IN: dict[str, str] = {
     "replicate": "runner.providers.replicate:ReplicateProvider",
     "recraft": "runner.providers.recraft:RecraftProvider",
     "stability": "runner.providers.stability:StabilityProvider",
+    "together": "runner.providers.together:TogetherProvider",
     "vertex": "runner.providers.vertex:VertexProvider",
     "xinference": "runner.providers.xinference:XinferenceProvider",
 }
