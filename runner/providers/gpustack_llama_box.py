@@ -28,7 +28,7 @@ from runner.providers.contract import (
     ProviderError,
 )
 from runner.providers.image_events import ImageEvents, receive
-from runner.providers.net import Http, Inputs, Part, given, native_fields
+from runner.providers.net import FaultRules, Http, Inputs, Part, given, native_fields
 from runner.providers.net.inputs import InputImage, file_problems, grey_mask
 from runner.providers.net.limits import ImageLimits
 from runner.providers.openai_family.answers import read_answer
@@ -41,6 +41,8 @@ from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
 
 KEY_VARIABLES = ("GPUSTACK_API_KEY",)
+RULES = FaultRules(gone_words=("not allowed to do image operation",))
+"""What a model that makes no images answers with 403."""
 MOST_SEEDS = 2**32 - 1
 """The server takes seeds below this; this one itself means: any."""
 STEP = 64
@@ -120,7 +122,7 @@ class GPUStackLlamaBoxProvider(Provider):
         self.traits = validate(LlamaBoxTraits, settings.model.traits, "model.traits")
         self.pipeline = settings.pipeline.name
         self.book = price_book(settings.model)
-        self.http = Http(settings, base_url=None, variables=KEY_VARIABLES)
+        self.http = Http(settings, base_url=None, variables=KEY_VARIABLES, rules=RULES)
         self._inputs = Inputs(self.http)
         self._capabilities = self._make_capabilities()
         for name in EDIT_ONLY & given(self.options).keys():

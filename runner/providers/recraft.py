@@ -41,11 +41,10 @@ from runner.settings.schema import VariantSettings
 BASE_URL = "https://external.api.recraft.ai/v1"
 KEY_VARIABLES = ("RECRAFT_API_TOKEN", "RECRAFT_API_KEY")
 RULES = FaultRules(
-    # Codes are not published, and some errors are plain text.
-    refused_words=("nsfw", "not safe for work", "moderation", "content policy", "prohibited"),
-    no_credit_words=("not enough credits", "insufficient", "units balance"),
-    gone_words=("unknown model", "model is not available", "deprecated model"),
+    refused_words=("nsfw", "not safe for work", "moderation", "content policy"),
+    no_credit_words=("not enough credits", "insufficient"),
 )
+"""Its errors have no published codes, and some are plain text: words have to do."""
 MOST_SEEDS = 2**32
 """The API takes seeds below this."""
 USUAL_STRENGTH = 0.5

@@ -54,7 +54,11 @@ from runner.settings.schema import VariantSettings
 
 BASE_URL = "http://127.0.0.1:9997/v1"
 KEY_VARIABLES = ("XINFERENCE_API_KEY",)
-RULES = FaultRules(gone_words=("model not found",))
+RULES = FaultRules(
+    gone_words=("model not found",),
+    invalid_words=("does not support", "is not for creating image", "unknown sampler"),
+)
+"""Whatever goes wrong inside a model is a 500."""
 MOST_SEEDS = 2**31
 """The server takes seeds below this."""
 POLL_S = 0.5

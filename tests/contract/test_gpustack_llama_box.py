@@ -118,6 +118,13 @@ class TestLlamaBox(ProviderContract):
         server.script(lambda _: web.Response(body=body, content_type=label))
         assert self.ask(server).pictures[0].data == picture(0)
 
+    def test_a_model_that_makes_no_images(self, server: Loopback) -> None:
+        said = {"message": "You are not allowed to do image operation from this model"}
+        server.script(lambda _: web.json_response(said, status=403))
+        fault = self.ask(server).fault
+        assert fault is not None
+        assert fault.kind == "gone"
+
     def test_an_error_inside_json_is_an_error(self, server: Loopback) -> None:
         server.script(lambda _: web.json_response({"error": {"code": 503, "message": "later"}}))
         fault = self.ask(server).fault

@@ -255,6 +255,20 @@ class TestXinference(ProviderContract):
         assert asked.answer is not None
         assert asked.pictures == []
 
+    @pytest.mark.parametrize(
+        ("said", "kind"),
+        [
+            ("[address=127.0.0.1:1, pid=7] sd does not support inpainting", "invalid"),
+            ("Unknown sampler: Euler b", "invalid"),
+            ("CUDA out of memory", "transient"),
+        ],
+    )
+    def test_what_goes_wrong_inside_a_model(self, server: Loopback, said: str, kind: str) -> None:
+        server.script(lambda _: web.json_response({"detail": said}, status=500))
+        fault = self.ask(server).fault
+        assert fault is not None
+        assert fault.kind == kind
+
     def test_a_model_that_is_loading_says_when(self, server: Loopback) -> None:
         server.script(
             lambda _: web.json_response(

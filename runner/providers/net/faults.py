@@ -68,6 +68,7 @@ class FaultRules:
         auth: Codes of a key or account that is not accepted, where the status does not say so.
         gone: Codes of a model that is not offered.
         gone_words: Words in the message that mean one, for servers without such a code.
+        invalid_words: Words in the message of a wrong request, for servers that answer it with 500.
         statuses: HTTP statuses that mean something else here than usual.
     """
 
@@ -78,6 +79,7 @@ class FaultRules:
     auth: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
     gone_words: tuple[str, ...] = ()
+    invalid_words: tuple[str, ...] = ()
     statuses: Mapping[int, FaultKind] | None = None
 
 
@@ -207,6 +209,8 @@ def _kind(status: int, said: ErrorText, rules: FaultRules) -> FaultKind:
         return rules.statuses[status]
     if codes & (GONE | rules.gone) or said_any(rules.gone_words):
         return "gone"
+    if said_any(rules.invalid_words):
+        return "invalid"
     if status in {404, 410} or 300 <= status < 400:
         return "gone"
     if status in {401, 403, 407} or codes & rules.auth:
