@@ -110,6 +110,11 @@ class DeviceSettings(Section):
 
     name: DeviceName = Field("auto", description="auto, cpu, cuda, cuda:N, mps or all_gpus")
     dtype: Dtype = Field("auto", description="auto: float32 on the CPU, bfloat16 on a GPU")
+    memory: Literal["auto", "high", "low"] = Field(
+        "auto",
+        description="high: all of the model on the GPU; low: one part at a time, decoded in tiles; "
+        "auto: by its free memory",
+    )
     batch_size: int = Field(1, ge=1, le=512, description="images in one local batch")
     threads: int | None = Field(None, ge=1, description="CPU threads; null: all cores")
     workers: int | None = Field(
