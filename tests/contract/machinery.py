@@ -90,10 +90,16 @@ class Machinery:
     ) -> Iterator[Loopback]:
         with self.server_type() as server:
             if self.variables:
-                monkeypatch.setenv(self.variables[0], server.key)
+                monkeypatch.setenv(self.variables[0], server.credential)
             yield server
         assert server.problems == []
-        assert server.key not in caplog.text, "the key is in the log"
+        # In a fixture's last part ``caplog.text`` holds that part only.
+        logged = [
+            record.getMessage()
+            for phase in ("setup", "call")
+            for record in caplog.get_records(phase)
+        ]
+        assert not any(server.key in line for line in logged), "the key is in the log"
         out, err = capfd.readouterr()
         assert server.key not in out + err, "the key was printed"
 
@@ -124,7 +130,7 @@ class Machinery:
         return subprocess.run(
             [sys.executable, "-m", "runner", *command, *overrides],
             cwd=folder.parent,
-            env={**os.environ, **dict.fromkeys(self.variables, server.key)},
+            env={**os.environ, **dict.fromkeys(self.variables, server.credential)},
             capture_output=True,
             text=True,
             timeout=120,

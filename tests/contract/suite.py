@@ -354,14 +354,14 @@ class ProviderContract(HostileAnswers):
         if not self.variables:
             pytest.skip("this server has no keys")
         monkeypatch.delenv(self.variables[0])
-        monkeypatch.setenv("MY_OWN_VARIABLE", server.key)
+        monkeypatch.setenv("MY_OWN_VARIABLE", server.credential)
         asked = ask(self.settings(server, "provider.api_key_env=MY_OWN_VARIABLE"), self.params())
         assert len(asked.pictures) == 1, asked.fault
 
     def test_every_alias_of_the_key_works(self, server: Loopback, monkeypatch: Any) -> None:
         for name in self.variables:
             monkeypatch.delenv(self.variables[0], raising=False)
-            monkeypatch.setenv(name, server.key)
+            monkeypatch.setenv(name, server.credential)
             assert len(ask(self.settings(server), self.params()).pictures) == 1
             monkeypatch.delenv(name)
 

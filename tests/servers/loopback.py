@@ -152,6 +152,11 @@ class Loopback:
         """What ``provider.base_url`` is set to."""
         return f"http://127.0.0.1:{self._port}{self.prefix}"
 
+    @property
+    def credential(self) -> str:
+        """What the variable holds: the key itself, or the path of a file that is worth one."""
+        return self.key
+
     def script(self, *situations: Situation | Custom) -> None:
         """Answer the next calls so, one each; later ones normally."""
         self._script.extend(situations)

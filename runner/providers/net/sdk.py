@@ -99,4 +99,4 @@ def sdk_session(library: Any, http: Http, authorize: Authorize | None = None) ->
                 )
             )
 
-    return Session(trust_env=False)
+    return Session(trust_env=False, transport=library.AsyncBaseTransport())
