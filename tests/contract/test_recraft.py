@@ -125,6 +125,7 @@ class TestRecraft(ProviderContract):
         }
         assert body["text_layout"][0]["bbox"] == [[0, 0], [1, 0], [1, 0.5], [0, 0.5]]
         assert (body["style"], body["substyle"]) == ("digital_illustration", "pixel_art")
+        assert (body["negative_prompt"], body["block_nsfw"]) == ("rain", True)
 
     def test_style_of_pictures(self, server: Loopback, tmp_path: Path) -> None:
         reference = tmp_path / "style.png"
