@@ -66,8 +66,14 @@ class Keys:
     @property
     def variable(self) -> str:
         """The first variable that is set, else the documented one; empty where there is none."""
-        found = (name for name in self.variables if os.environ.get(name, "").strip())
-        return next(found, self.variables[0] if self.variables else "")
+        return self._look()[0]
+
+    def _look(self) -> tuple[str, str]:
+        """:attr:`variable` and its value."""
+        for name in self.variables:
+            if value := os.environ.get(name, "").strip():
+                return name, value
+        return self.variables[0] if self.variables else "", ""
 
     def read(self) -> Secret | None:
         """The key as the environment has it now; ``None`` where none is needed and none is set.
@@ -75,8 +81,7 @@ class Keys:
         Raises:
             PrerequisiteError: It is missing, or cannot stand in a header.
         """
-        variable = self.variable
-        value = os.environ.get(variable, "").strip()
+        variable, value = self._look()
         if value and not (value.isascii() and value.isprintable()):
             raise PrerequisiteError(
                 f"provider {self._provider}: the value of {variable} holds characters that no key "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -44,22 +45,34 @@ def make_client(
     import httpx2
     import openai
 
+    urls: dict[str, httpx2.URL] = {}
+
     class Session(httpx2.AsyncClient):
         """Sends through aiohttp, follows nothing, keeps nothing."""
+
+        def build_request(self, method: str, url: Any, **given: Any) -> httpx2.Request:
+            """A request as the SDK wants it; this client has nothing of its own to merge in."""
+            given.pop("timeout", None)  # the session's own
+            if url not in urls:
+                urls[url] = httpx2.URL(url)
+            return httpx2.Request(method, urls[url], **given)
 
         async def send(
             self, request: httpx2.Request, *, stream: bool = False, **_: Any
         ) -> httpx2.Response:
-            request.headers.pop("authorization", None)  # the SDK insists on a key of its own
-            headers = {name.decode(): value.decode() for name, value in request.headers.raw}
+            headers = {
+                name.decode(): value.decode()
+                for name, value in request.headers.raw
+                if name.lower() != b"authorization"  # the SDK insists on a key of its own
+            }
             headers |= await authorize() if authorize else http.key_headers()
             response = await http.session.request(
                 request.method,
                 str(request.url),
                 headers=headers,
-                data=await request.aread() or None,
+                data=request.read() or None,
                 allow_redirects=False,
-                proxy=http.proxy(str(request.url)),
+                proxy=proxy,
             )
             # As bytes: httpx2 would refuse, and so lose, an answer with a header that is not ASCII.
             found = [pair for pair in response.raw_headers if pair[0].lower() != _UNPACKED]
@@ -69,11 +82,29 @@ def make_client(
                 )
             async with response:
                 if response.ok:
-                    content = await read_bounded(response, MAX_ANSWER_BYTES)
-                else:
-                    content = await response.content.read(MAX_ERROR_BYTES)
-            return httpx2.Response(response.status, headers=found, content=content, request=request)
+                    whole = await read_bounded(response, MAX_ANSWER_BYTES)
+                    return httpx2.Response(
+                        response.status, headers=found, request=request, extensions={BODY: whole}
+                    )
+                said = await response.content.read(MAX_ERROR_BYTES)
+            return httpx2.Response(response.status, headers=found, content=said, request=request)
 
+    class Client(openai.AsyncOpenAI):
+        """Works out once what the SDK works out for every request."""
+
+        @functools.cached_property
+        def default_headers(self) -> dict[str, str | openai.Omit]:
+            """Without what the SDK tells of this machine: nobody's business."""
+            found = super().default_headers.items()
+            told = {name: held for name, held in found if not isinstance(held, openai.Omit)}
+            return {name: told[name] for name in told if not name.startswith("X-Stainless-")}
+
+        def _prepare_url(self, url: str) -> httpx2.URL:
+            if url not in urls:
+                urls[url] = super()._prepare_url(url)
+            return urls[url]
+
+    proxy = http.proxy(http.base.text)
     default: dict[str, str | openai.Omit] = {"Accept-Encoding": "identity"}
     if not _is_openai(http.base.host):
         # The SDK fills these from OpenAI's own variables; they are nobody else's business.
@@ -82,7 +113,7 @@ def make_client(
         default |= dict.fromkeys([*names, "OpenAI-Organization", "OpenAI-Project"], openai.Omit())
     given = {"OpenAI-Organization": organization, "OpenAI-Project": project}
     default |= {name: value for name, value in given.items() if value is not None}
-    return openai.AsyncOpenAI(
+    return Client(
         api_key="none",
         base_url=http.base.text,
         max_retries=0,
@@ -90,6 +121,12 @@ def make_client(
         http_client=Session(trust_env=False),
     )
 
+
+BODY = "runner.body"
+"""Extension of a good response with its whole body: httpx2 would copy it chunk by chunk."""
+
+PER_REQUEST = ("x-stainless-retry-count", "x-stainless-read-timeout")
+"""What the SDK tells of this machine and can leave out of single requests only."""
 
 _UNPACKED = b"content-encoding"
 """aiohttp has unpacked the body already, chunk by chunk within its limit."""

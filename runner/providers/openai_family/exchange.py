@@ -11,7 +11,7 @@ from runner.providers.contract import Call, Listener
 from runner.providers.net import Http, bad_response, json_object
 from runner.providers.net.faults import request_id
 from runner.providers.openai_family.answers import EFFECTIVE, partial_file
-from runner.providers.openai_family.client import classify
+from runner.providers.openai_family.client import BODY, PER_REQUEST, classify
 from runner.providers.openai_family.files import File
 from runner.providers.openai_family.options import JSON_TEXT
 from runner.settings.cell import Json
@@ -19,6 +19,7 @@ from runner.settings.cell import Json
 if TYPE_CHECKING:
     import httpx2
     import openai
+    from openai._types import RequestOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +82,13 @@ async def post(
             cast_to=httpx2.Response,
             body=_form(body) if files else body,
             files=list(files) or None,
-            options={"headers": _multipart(files), "params": query},
+            options=_options(files, query),
         )
     except openai.APIError as error:
         # The SDK's exceptions repeat the server's words, and those may repeat the key.
         raise classify(http, error) from None
     headers = _lower(response.headers)
-    return Exchanged(json_object(response.content, request_id(headers)), headers)
+    return Exchanged(json_object(response.extensions[BODY], request_id(headers)), headers)
 
 
 async def stream(
@@ -123,7 +124,7 @@ async def stream(
             cast_to=object,
             body=_form(body) if files else body,
             files=list(files) or None,
-            options={"headers": _multipart(files), "params": query},
+            options=_options(files, query),
             stream=True,
             stream_cls=openai.AsyncStream[object],
         )
@@ -148,8 +149,13 @@ async def stream(
     raise bad_response("a stream that ended without the image", request_id(headers))
 
 
-def _multipart(files: Sequence[File]) -> dict[str, str]:
-    return {"Content-Type": "multipart/form-data"} if files else {}
+def _options(files: Sequence[File], query: Mapping[str, str]) -> RequestOptions:
+    import openai
+
+    headers: dict[str, str | openai.Omit] = dict.fromkeys(PER_REQUEST, openai.Omit())
+    if files:
+        headers["Content-Type"] = "multipart/form-data"
+    return {"headers": headers, "params": query} if query else {"headers": headers}
 
 
 def _form(body: Mapping[str, Json]) -> dict[str, Json]:
