@@ -94,6 +94,10 @@ def test_a_rate_limit_of_polls_is_obeyed(bench: Bench) -> None:
     assert bench.pauses == [1, 30]
 
 
+def test_a_rate_limit_of_polls_ends_no_job(bench: Bench) -> None:
+    assert bench.run(*[trouble("rate_limit")] * 9, "made") == "made"
+
+
 @pytest.mark.parametrize("kind", ["auth", "invalid"])
 def test_what_does_not_pass_is_not_waited_for(bench: Bench, kind: str) -> None:
     fault = bench.fault(trouble(kind))

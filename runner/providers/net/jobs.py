@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 POLL_TIMEOUT_S = 30.0
 """Longest wait for the answer to one poll: a status is small, however long the picture takes."""
 PATIENCE = 5
-"""So many polls in a row may go wrong; also where an API does not know its newest job yet."""
+"""So many polls in a row may go wrong, also where an API does not know its newest job yet. Being
+asked to come back later does not count."""
 _SHARE = 0.9
 """Share of the call's time after which polling ends, so that its message names the job."""
 
@@ -138,7 +139,7 @@ class Jobs:
                 fault = self._http.classify(error)
                 if fault.kind == "refused":
                     raise fault from None
-                wrong += 1
+                wrong += fault.kind != "rate_limit"
                 if wrong >= PATIENCE or fault.kind in {"auth", "invalid"}:
                     raise _lost(job, fault) from None
                 pause = max(pause, fault.retry_after or 0.0)
