@@ -143,7 +143,11 @@ def one_line(text: str) -> str:
 def _codes(body: Mapping[object, object]) -> tuple[str, ...]:
     found = (body.get(key) for key in ("code", "type", "error_type", "name", "status", "reason"))
     texts = (str(code) for code in found if isinstance(code, (str, int)))
-    return tuple(text for text in texts if text and " " not in text and len(text) <= 80)
+    return tuple(text for text in texts if _is_code(text))
+
+
+def _is_code(text: str) -> bool:
+    return 0 < len(text) <= 80 and " " not in text and text.isprintable()
 
 
 def _words(value: object) -> str:
