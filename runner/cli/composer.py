@@ -100,6 +100,18 @@ def compose(
         )
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(explain(error, loader, config_name)) from error
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        # Hydra does not check everything that its own grammar lets through.
+        raise RequestError(
+            f"{' '.join(overrides)}: Hydra refuses this: {one_line(error)}"
+        ) from error
     HydraConfig.instance().set_config(config)
     return config
 
@@ -118,6 +130,11 @@ def task_config(config: DictConfig) -> dict[str, Any]:
         reason = str(error).splitlines()[0]
         raise RequestError(f"{key or 'config'}: {reason}") from error
     return {str(key): value for key, value in container.items()}  # type: ignore[union-attr]
+
+
+def one_line(error: Exception) -> str:
+    """What an exception says, on one line; its name if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def explain(error: Exception, loader: ConfigLoader, config_name: str) -> str:
@@ -140,7 +157,7 @@ def explain(error: Exception, loader: ConfigLoader, config_name: str) -> str:
         return f"{match.group(1) or match.group(2)}: several values make a sweep; add -m"
     cause = error.__cause__
     detail = f": {str(cause).splitlines()[0]}" if isinstance(cause, OmegaConfBaseException) else ""
-    return " ".join(line.strip() for line in text.splitlines() if line.strip()) + detail
+    return one_line(error) + detail
 
 
 def _missing_choice(error: MissingConfigException, loader: ConfigLoader) -> str:

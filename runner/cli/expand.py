@@ -7,6 +7,7 @@ cell-level key becomes an axis and is never composed.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,17 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from runner.cli.composer import compose, explain, group_options, is_group, task_config
+from runner.cli.composer import (
+    compose,
+    explain,
+    group_options,
+    is_group,
+    one_line,
+    task_config,
+)
 from runner.cli.overrides import cell_key, key_of, prepare, quoted
 from runner.plan.grammar import AxisValues, axis_values, from_override
 from runner.settings.cell import PIPELINE_KEYS
@@ -25,6 +33,9 @@ from runner.settings.errors import RequestError
 from runner.settings.load import read_settings, validate
 from runner.settings.schema import PromptStyle, Settings
 from runner.settings.secrets import refuse_secrets
+
+MAX_VARIANTS = 10_000
+"""Most configs that are composed, one after the other, for one plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +105,12 @@ def expand(
             name, swept = from_override(override)
             axes[name] = swept
         else:
-            dimensions[key] = [
-                f"{override.get_key_element()}={value}"
-                for value in override.sweep_string_iterator()
-            ]
+            dimensions[key] = _points(override, loader)
     first = [values[0] for values in dimensions.values()]
     base = compose(loader, config_name, [*fixed, *first])
     pinned = {cell for text in fixed if (cell := cell_key(key_of(text)))}
+    if any(key_of(text) == "prompts" and not text.endswith("=null") for text in fixed):
+        pinned.add("prompt")  # the file's prompts, not those that a config lists
     from_files: dict[str, AxisValues] = {}
     for key, config_values in _file_axes(task_config(base), axes, pinned).items():
         if cell := _axis_key(key):
@@ -116,9 +126,35 @@ def expand(
 def _parse(prepared: Sequence[str], loader: ConfigLoader, config_name: str) -> list[Override]:
     try:
         parsed: list[Override] = OverridesParser.create().parse_overrides(list(prepared))
-    except OverrideParseException as error:
+    except HydraException as error:
         raise RequestError(explain(error, loader, config_name)) from error
     return parsed
+
+
+def _points(override: Override, loader: ConfigLoader) -> list[str]:
+    """One override for each value of a sweep that has to be composed.
+
+    Raises:
+        RequestError: There are too many, or it has no list of values.
+    """
+    key = override.get_key_element()
+    override.config_loader = loader  # glob() asks it for the choices of a group
+    try:
+        values = list(itertools.islice(override.sweep_string_iterator(), MAX_VARIANTS + 1))
+    except (HydraException, ValueError) as error:
+        raise RequestError(f"{override.input_line}: {one_line(error)}") from error
+    if not values:
+        raise RequestError(f"{override.input_line}: there is no such value")
+    _refuse_many(len(values), key)
+    return [f"{key}={value}" for value in values]
+
+
+def _refuse_many(variants: int, what: str) -> None:
+    if variants > MAX_VARIANTS:
+        raise RequestError(
+            f"{what}: more than {MAX_VARIANTS:,} configs to compose; only cell-level keys (prompt, "
+            "seed, steps, …) may have so many values"
+        )
 
 
 def _axis_key(key: str) -> str | None:
@@ -138,7 +174,7 @@ def _file_axes(
     lists = {
         key: value
         for key, value in {**task, **task.get("pipeline", {})}.items()
-        if cell_key(key) and isinstance(value, list) and _axis_key(key) not in given
+        if cell_key(key) and isinstance(value, list) and _axis_key(key) not in {*given, *pinned}
     }
     swept = {
         key: value
@@ -170,6 +206,7 @@ def _variants(
     """One composed config per combination; the one without dimensions is composed already."""
     variants: list[Composed] = []
     problems: list[str] = []
+    _refuse_many(math.prod(map(len, dimensions.values())), " × ".join(dimensions))
     for point in itertools.product(*dimensions.values()):
         config = task_config(compose(loader, config_name, [*fixed, *point]) if point else base)
         try:

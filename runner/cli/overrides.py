@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException
 
 from runner.settings.cell import CELL_KEYS, PIPELINE_KEYS
 from runner.settings.errors import RequestError
@@ -88,7 +88,7 @@ def _prose(key: str, value: str, multirun: bool) -> str:
         return quoted(value)
     try:
         OverridesParser.create().parse_override(f"{key}={value}")
-    except OverrideParseException:
+    except HydraException:
         if "," not in value:
             return quoted(value)
         raise RequestError(

@@ -32,6 +32,9 @@ AS_TEXT = frozenset({"axes", "params_sent", "params_effective"})
 RENAMED = {"image": "input_image"}
 """Members that have another name in the derived files."""
 
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+"""Line ends to many a reader of text, though not to JSON: they are written as escapes."""
+
 _NAMES = {row: [field.name for field in fields(row)] for row in (ImageRow, FailureRow)}
 _KEYS = {row: [RENAMED.get(name, name) for name in names] for row, names in _NAMES.items()}
 _VALUES = {row: attrgetter(*names) for row, names in _NAMES.items()}
@@ -95,6 +98,8 @@ def _write(path: Path, rows: Iterable[ImageRow | FailureRow]) -> None:
     with replacing(path) as file:
         for row in rows:
             text = to_json(flat(row), ascii_only=False)
+            if not text.isascii():
+                text = text.translate(_LINE_ENDS)
             # A lone surrogate in a revised prompt is not UTF-8 and would make the file unreadable.
             file.write(text.encode("utf-8", "replace") + b"\n")
 
