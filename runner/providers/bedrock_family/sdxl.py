@@ -29,7 +29,8 @@ from runner.providers.contract import (
     Picture,
     Price,
 )
-from runner.providers.net import Inputs, given, grey_mask, native_fields, size_problem
+from runner.providers.net import Inputs, given, grey_mask, native_fields
+from runner.providers.net.inputs import file_problems
 from runner.providers.net.limits import ImageLimits
 from runner.providers.prices import price_book, settle
 from runner.providers.sizes import SizeError, Sizes
@@ -182,17 +183,9 @@ class SdxlImages:
             text = getattr(params, key) or ""
             if len(text) > LONGEST_PROMPT:
                 yield f"{key}: {len(text):,} characters; SDXL takes {LONGEST_PROMPT:,}"
-        if self._pipeline != "text2img" and params.image is None:
-            yield (
-                f"pipeline.image: pipeline={self._pipeline} needs an input image: "
-                "pipeline.image=FILE"
-            )
-        if self._pipeline == "inpaint" and params.mask is None:
-            yield "pipeline.mask: pipeline=inpaint needs a mask (white = repaint)"
         if problem := self._traits.inputs.problem(params.image, "pipeline.image"):
             yield problem
-        if problem := size_problem(params.image, params.mask):
-            yield problem
+        yield from file_problems(self._pipeline, params)
 
     def estimate(self, params: CellParams) -> Price:
         """The price of one image."""
