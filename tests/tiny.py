@@ -113,6 +113,60 @@ def build_controlnet(family: Family, folder: Path, *, strong: bool = True) -> Pa
     return folder
 
 
+def build_lora(path: Path, seed: int) -> Path:
+    """Write a LoRA for the attention of the tiny ``sd15`` UNet; returns ``path``."""
+    import torch
+    from safetensors.torch import save_file
+
+    unet = _pipeline("sd15", False).unet
+    random = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, module in unet.named_modules():
+        if name.endswith(("attn1.to_q", "attn2.to_v")):
+            down = torch.randn(4, module.in_features, generator=random)
+            up = torch.randn(module.out_features, 4, generator=random)
+            weights |= {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
+    save_file(weights, path)
+    return path
+
+
+def build_ip_adapter(folder: Path) -> Path:
+    """Write an IP-Adapter with its image encoder for the tiny ``sd15``; returns ``folder``."""
+    import torch
+    from safetensors.torch import save_file
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(5)
+    encoder = CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=_WIDTH,
+            intermediate_size=_WIDTH,
+            projection_dim=_WIDTH,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=224,
+            patch_size=32,
+        )
+    )
+    encoder.save_pretrained(folder / "models/image_encoder")
+    unet = _pipeline("sd15", False).unet
+    weights = {
+        "image_proj.proj.weight": torch.randn(4 * _WIDTH, _WIDTH),
+        "image_proj.proj.bias": torch.zeros(4 * _WIDTH),
+        "image_proj.norm.weight": torch.ones(_WIDTH),
+        "image_proj.norm.bias": torch.zeros(_WIDTH),
+    }
+    number = 1
+    for name in unet.attn_processors:
+        if name.endswith("attn2.processor"):
+            width = unet.get_submodule(name.removesuffix(".processor")).inner_dim
+            for part in ("k", "v"):
+                weights[f"ip_adapter.{number}.to_{part}_ip.weight"] = torch.randn(width, _WIDTH)
+            number += 2
+    save_file(weights, folder / "models/ip.safetensors")
+    return folder
+
+
 def save_single_file(folder: Path, path: Path) -> Path:
     """Write a tiny ``sd15`` folder as one checkpoint with the names of the original code.
 

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.providers.local.options import DiffusersOptions, Offload
 from runner.settings.cell import Json
 from runner.settings.errors import PrerequisiteError
 from runner.settings.schema import DeviceSettings
@@ -36,6 +37,8 @@ class Machine:
         dtype: Name of a torch dtype: ``float32``, ``bfloat16`` or ``float16``.
         threads: CPU threads inside one operation.
         cpu_capability: Instruction set that torch uses, such as ``AVX512``.
+        offload: What is kept on the CPU while it is not needed.
+        tiling: Whether large images are decoded in tiles.
     """
 
     device: str
@@ -43,6 +46,8 @@ class Machine:
     dtype: str
     threads: int
     cpu_capability: str
+    offload: Offload
+    tiling: bool
 
 
 def prepare_environment(threads: int | None) -> None:
@@ -65,10 +70,17 @@ def prepare_environment(threads: int | None) -> None:
         os.environ.setdefault(name, value)
 
 
-def choose_machine(settings: DeviceSettings) -> Machine:
-    """Settle device, dtype and threads, and tell torch about them.
+def choose_machine(
+    settings: DeviceSettings, options: DiffusersOptions, weights: Weights
+) -> Machine:
+    """Settle device, dtype, threads and what fits into the memory, and tell torch about them.
 
     Call it on the thread that computes, after :func:`prepare_environment`.
+
+    Args:
+        settings: What is asked.
+        options: Options that win over what the memory suggests.
+        weights: How large the model is.
 
     Raises:
         PrerequisiteError: The device is not there.
@@ -79,26 +91,73 @@ def choose_machine(settings: DeviceSettings) -> Machine:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     torch.backends.cudnn.deterministic = True
-    dtype = settings.dtype
-    if dtype == "auto":
-        dtype = "float32" if device.type == "cpu" else "bfloat16"
+    dtype = _dtype(device) if settings.dtype == "auto" else settings.dtype
+    free = free_bytes(device) if settings.memory == "auto" else None
+    offload, tiling = suited(settings.memory, free, weights.bytes_as(dtype))
     return Machine(
         device=str(device),
         device_name=_device_name(device),
         dtype=dtype,
         threads=torch.get_num_threads(),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        offload=options.offload or offload,
+        tiling=tiling if options.vae_tiling is None else options.vae_tiling,
     )
 
 
-def recipe(machine: Machine, batch_size: int, scheduler: str) -> dict[str, Json]:
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How many numbers a model's largest part and all of it hold."""
+
+    largest: int
+    all: int
+
+    def bytes_as(self, dtype: str) -> tuple[int, int]:
+        """Their bytes as numbers of a type."""
+        width = 4 if dtype == "float32" else 2
+        return self.largest * width, self.all * width
+
+
+_ROOM = 2 * 2**30
+"""Bytes left free for what is computed: about what an image of 1024 x 1024 takes."""
+
+
+def suited(memory: str, free: int | None, weights: tuple[int, int]) -> tuple[Offload, bool]:
+    """What fits into the memory: how much is kept on the CPU, and whether to decode in tiles.
+
+    Args:
+        memory: ``auto``, ``high`` (everything on the device) or ``low`` (as little as possible).
+        free: Free bytes of the device; ``None`` where it shares the machine's memory.
+        weights: Bytes of the model's largest part and of all of it.
+    """
+    if memory == "low":
+        return "model", True
+    if memory == "high" or free is None or weights[1] + _ROOM <= free:
+        return "none", False
+    return ("model" if weights[0] + _ROOM <= free else "sequential"), True
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Free memory of a GPU that has its own; ``None`` for other devices."""
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+
+
+def recipe(
+    machine: Machine, batch_size: int, scheduler: str, options: Mapping[str, Json]
+) -> dict[str, Json]:
     """Everything besides the request that a pixel depends on: equal recipes give equal pixels.
 
     Args:
         machine: What the pipeline runs on.
         batch_size: Images that were computed together, padding included.
         scheduler: Class name of the scheduler.
+        options: Further options that were set.
     """
+    memory: dict[str, Json] = {"offload": machine.offload} if machine.offload != "none" else {}
+    if machine.tiling:
+        memory["vae_tiling"] = True
     return {
         "device": machine.device.partition(":")[0],
         "device_name": machine.device_name,
@@ -107,6 +166,8 @@ def recipe(machine: Machine, batch_size: int, scheduler: str) -> dict[str, Json]
         "threads": machine.threads,
         "cpu_capability": machine.cpu_capability,
         "scheduler": scheduler,
+        **options,
+        **memory,
         **{name: number for name, number in package_versions().items() if name in PACKAGES[:3]},
     }
 
@@ -153,6 +214,15 @@ def _device(name: str) -> torch.device:
             f"device.name=mps: torch {torch.__version__} has no Metal device here; take device=cpu"
         )
     return torch.device(name)
+
+
+def _dtype(device: torch.device) -> str:
+    import torch
+
+    if device.type == "cpu":
+        return "float32"
+    half = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    return "float16" if half else "bfloat16"
 
 
 def _device_name(device: torch.device) -> str:

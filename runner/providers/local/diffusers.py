@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from runner.providers.contract import (
     FREE,
@@ -29,6 +29,7 @@ from runner.providers.contract import (
 )
 from runner.providers.local import device, identity, load
 from runner.providers.local.encode import encode, keep_unmasked
+from runner.providers.local.fitting import options_identity, require_fitting, weights_facts
 from runner.providers.local.notices import NOTICES
 from runner.providers.local.options import DiffusersOptions
 from runner.providers.local.params import CallParams
@@ -99,6 +100,8 @@ class DiffusersProvider(Provider):
 
     @cached_property
     def _params(self) -> CallParams:
+        if self._facts is not None:
+            require_fitting(self._facts, self.options)
         return CallParams(self._facts, self.settings.pipeline, self._extra())
 
     def capabilities(self) -> Capabilities:
@@ -108,7 +111,7 @@ class DiffusersProvider(Provider):
             RequestError: The model is refused.
             PrerequisiteError: The libraries or the model's files are missing.
         """
-        params, facts = self._params, self._facts
+        facts, params = self._facts, self._params
         for name in self._preprocessors():
             check_preprocessor(name)
         return Capabilities(
@@ -140,7 +143,7 @@ class DiffusersProvider(Provider):
         nets = find_controlnets(settings.model, pipeline.name)
         more: dict[str, Json] = {
             "controlnets": [identity.network_identity(net) for net in nets],
-            "options": self.options.identity(),
+            "options": options_identity(self.options),
             "preprocessor": self._preprocessors(),
             "control_start": pipeline.control_start,
             "control_end": pipeline.control_end,
@@ -154,7 +157,13 @@ class DiffusersProvider(Provider):
 
     def _extra(self) -> dict[str, Json]:
         """Further arguments of the call: the model's (``model.traits.call``), then the user's."""
-        return {**self.settings.model.traits.get("call", {}), **self.settings.provider.extra_body}
+        options = self.options
+        own = {"clip_skip": options.clip_skip, "guidance_rescale": options.guidance_rescale}
+        return {
+            **self.settings.model.traits.get("call", {}),
+            **{name: value for name, value in own.items() if value is not None},
+            **self.settings.provider.extra_body,
+        }
 
     def max_concurrency(self) -> int:
         """Two: one call computes while the files of the other are encoded."""
@@ -267,7 +276,9 @@ class DiffusersProvider(Provider):
             model_reported=self._source.name,
             cost_usd=0.0,
             cost_basis="free",
-            recipe=device.recipe(opened.machine, batch_size, opened.scheduler),
+            recipe=device.recipe(
+                opened.machine, batch_size, opened.scheduler, self.options.recipe()
+            ),
         )
 
     async def close(self) -> None:
@@ -289,17 +300,24 @@ class DiffusersProvider(Provider):
         model, pipeline = self.settings.model, self.settings.pipeline
         NOTICES.attach()
         with NOTICES.listen() as heard:
-            machine = device.choose_machine(self.settings.device)
             source = load.download(self._source, model, pipeline.name)
             facts = read_facts(source, model, pipeline.name)
             if facts is None:
                 raise RuntimeError("a downloaded model has no folder")
-            pipe = load.load_pipeline(source, facts, model, machine)
+            require_fitting(facts, self.options)
+            machine = device.choose_machine(
+                self.settings.device, self.options, identity.count_weights(source, facts, model)
+            )
+            pipe = load.load_pipeline(source, facts, model, machine, self.options)
+            prompting = self._prompting_picture()
             preprocess = [
                 make_preprocessor(name, self.options.depth_model) for name in self._preprocessors()
             ]
         sampler = Sampler(
-            pipe, self.settings.device.batch_size, self.options.prompt_memo_mb * 2**20
+            pipe,
+            self.settings.device.batch_size,
+            self.options.prompt_memo_mb * 2**20,
+            prompting,
         )
         params = CallParams(facts, pipeline, self._extra())
         pictures = Pictures(
@@ -314,9 +332,22 @@ class DiffusersProvider(Provider):
             params,
             pictures,
             load.scheduler_of(pipe),
-            identity.manifest_identity(source, facts, model)
+            {
+                **identity.manifest_identity(source, facts, model),
+                **weights_facts(self.options),
+                "scheduler": load.scheduler_config(pipe),
+            }
             | ({"warnings": heard} if heard else {}),
         )
+
+    def _prompting_picture(self) -> dict[str, Any]:
+        """The picture of the IP-Adapter, as an argument of every call."""
+        if self.options.ip_adapter is None:
+            return {}
+        from runner.images.decode import upright
+
+        what = "provider.options.ip_adapter.image"
+        return {"ip_adapter_image": upright(read_input(self.options.ip_adapter.image, what).data)}
 
     async def _read(self, path: str, what: str) -> bytes:
         """The bytes of an input picture."""

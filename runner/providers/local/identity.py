@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from runner.providers.local.device import Weights
 from runner.providers.local.preflight import Facts, weight_files
 from runner.providers.local.source import Source
 from runner.settings.cell import Json, digest
@@ -91,6 +93,26 @@ def manifest_identity(source: Source, facts: Facts, model: ModelSettings) -> dic
         **source_identity(source, facts, model),
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def count_weights(source: Source, facts: Facts, model: ModelSettings) -> Weights:
+    """How many numbers a model holds, from the heads of its files."""
+    if source.file is not None:
+        return Weights(*[_numbers(source.file)] * 2)
+    if source.folder is None:
+        raise ValueError("the model is not downloaded")
+    parts = {
+        name: sum(map(_numbers, weight_files(source.folder / name, model.variant)))
+        for name in facts.components - facts.absent - set(model.components)
+    }
+    return Weights(max(parts.values(), default=0), sum(parts.values()))
+
+
+def _numbers(path: Path) -> int:
+    """How many numbers a .safetensors file holds."""
+    with path.open("rb") as file:
+        head = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(math.prod(entry["shape"]) for name, entry in head.items() if name != "__metadata__")
 
 
 def network_identity(source: Source) -> Json:

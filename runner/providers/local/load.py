@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.providers.local.device import Machine
+from runner.providers.local.fitting import t5_encoder
+from runner.providers.local.options import DiffusersOptions
 from runner.providers.local.preflight import Facts, read_facts
 from runner.providers.local.repairs import repair
 from runner.providers.local.source import Source, find_controlnets, find_source, is_offline
-from runner.settings.cell import PipelineKind
+from runner.providers.local.tune import compile_blocks, place, quantization_config, tune
+from runner.settings.cell import Json, PipelineKind
 from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import ModelSettings
 
@@ -79,9 +82,13 @@ def _not_fetched(key: str, name: str, error: Exception) -> PrerequisiteError:
 
 
 def load_pipeline(
-    source: Source, facts: Facts, model: ModelSettings, machine: Machine
+    source: Source,
+    facts: Facts,
+    model: ModelSettings,
+    machine: Machine,
+    options: DiffusersOptions,
 ) -> DiffusionPipeline:
-    """Load the pipeline that does the job and move it to the device.
+    """Load the pipeline that does the job, apply the options, bring it onto the device.
 
     Raises:
         RequestError: The files do not make a pipeline.
@@ -102,23 +109,30 @@ def load_pipeline(
     if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
         # Its default depends on which packages are installed, and so would the pixels.
         given["add_watermarker"] = False
-    options: dict[str, Any] = {"dtype": dtype, "local_files_only": True, **given}
+    if options.drop_t5 and (encoder := t5_encoder(facts)):
+        given |= {encoder: None, encoder.replace("text_encoder", "tokenizer"): None}
+    if options.quantization is not None:
+        given["quantization_config"] = quantization_config(facts, options)
+    asked: dict[str, Any] = {"dtype": dtype, "local_files_only": True, **given}
     try:
         if source.file is not None:
             pipe = pipeline_class.from_single_file(
-                str(source.file), config=str(source.folder), **options
+                str(source.file), config=str(source.folder), **asked
             )
         else:
             pipe = pipeline_class.from_pretrained(
-                source.folder, variant=model.variant, use_safetensors=True, **options
+                source.folder, variant=model.variant, use_safetensors=True, **asked
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(
             f"model.name={source.name!r}: {facts.signature.name} cannot be loaded from it: {error}"
         ) from error
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(machine.device)
+    tune(pipe, facts, options)
     repair(pipe)
+    place(pipe, machine.device, machine.offload, machine.tiling, options)
+    if options.compile:
+        compile_blocks(pipe, facts)
     return pipe
 
 
@@ -126,6 +140,19 @@ def scheduler_of(pipe: DiffusionPipeline) -> str:
     """Class name of a pipeline's scheduler; empty if it has none."""
     scheduler = getattr(pipe, "scheduler", None)
     return "" if scheduler is None else type(scheduler).__name__
+
+
+def scheduler_config(pipe: DiffusionPipeline) -> dict[str, Json] | None:
+    """Class and settings of a pipeline's scheduler, for the manifest; ``None`` if it has none."""
+    scheduler = getattr(pipe, "scheduler", None)
+    if scheduler is None:
+        return None
+    plain = {
+        key: value
+        for key, value in sorted(scheduler.config.items())
+        if not key.startswith("_") and isinstance(value, bool | int | float | str | None)
+    }
+    return {"class": type(scheduler).__name__, **plain}
 
 
 def _network(key: str, path: str, dtype: object) -> object:

@@ -2,15 +2,76 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from runner.settings.cell import Json
 from runner.settings.schema import Section
 
+Offload = Literal["none", "model", "sequential", "group"]
+Quantization = Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "quanto_int8", "torchao_int8"]
+StepCache = Literal["first_block", "taylorseer", "pyramid"]
+
+
+class Lora(Section):
+    """One LoRA."""
+
+    name: str = Field(description="a .safetensors file, a folder, or a Hub id")
+    file: str | None = Field(None, description="which .safetensors file of the folder or Hub id")
+    weight: float = Field(1.0, description="how much it counts; 0 is as if it were not there")
+
+
+class TextualInversion(Section):
+    """A word that was learned from pictures."""
+
+    name: str = Field(description="a .safetensors file with the embedding")
+    token: str = Field(description="the word that stands for it in prompts, such as <cat-toy>")
+
+
+class IpAdapter(Section):
+    """A picture that prompts beside the text."""
+
+    name: str = Field(description="folder or Hub id, such as h94/IP-Adapter")
+    file: str = Field(description="its .safetensors file")
+    subfolder: str = Field("", description="folder of the file, such as models")
+    image: str = Field(description="the picture: a path")
+    scale: float = Field(0.6, ge=0, le=1, description="how much the picture counts")
+
 
 class DiffusersOptions(Section):
-    """Options of local pipelines."""
+    """Options of local pipelines. What a model cannot take is refused before it is loaded."""
 
+    scheduler: str | None = Field(
+        None,
+        description="euler_a, dpm++2m_karras, unipc, flow_heun …; null: the model's own",
+    )
+    clip_skip: int | None = Field(
+        None, ge=1, le=12, description="layers of CLIP to leave out at its end"
+    )
+    guidance_rescale: float | None = Field(
+        None, ge=0, le=1, description="takes back the glare of high guidance; 0.7 is usual"
+    )
+    loras: list[Lora] = Field(default_factory=list, description="LoRAs, applied together")
+    fuse_loras: bool = Field(
+        False, description="melt the LoRAs into the weights: faster, equal but for rounding"
+    )
+    textual_inversions: list[TextualInversion] = Field(
+        default_factory=list, description="learned words"
+    )
+    ip_adapter: IpAdapter | None = Field(None, description="a picture that prompts")
+    drop_t5: bool = Field(
+        False, description="do without the T5 text encoder, the largest part of SD3"
+    )
+    quantization: Quantization | None = Field(
+        None, description="weights of the network that denoises, in fewer bits"
+    )
+    step_cache: StepCache | None = Field(
+        None, description="skip what hardly changes from step to step: faster, nearly the same"
+    )
+    step_cache_threshold: float = Field(
+        0.05, gt=0, le=1, description="first_block: how much may change until it is computed anew"
+    )
     keep_unmasked: bool = Field(
         False,
         description="inpaint: put the untouched pixels of the input back outside the mask, exactly",
@@ -19,14 +80,39 @@ class DiffusersOptions(Section):
         "depth-anything/Depth-Anything-V2-Small-hf",
         description="pipeline.preprocessor=depth: folder or Hub id of its network",
     )
+    offload: Offload | None = Field(
+        None,
+        description="keep on the CPU what is not needed: model by model, layer by layer "
+        "(sequential, slowest), or in groups of layers; null: as device.memory says",
+    )
+    vae_slicing: bool = Field(False, description="decode the images of a batch one by one")
+    vae_tiling: bool | None = Field(
+        None, description="decode large images in tiles; null: as device.memory says"
+    )
+    attention: str | None = Field(
+        None, description="attention backend of diffusers: native, flash_hub, sage, xformers …"
+    )
+    channels_last: bool = Field(False, description="memory layout that convolutions like on a GPU")
+    compile: bool = Field(
+        False, description="compile the repeated blocks: slow first batch, faster others"
+    )
     prompt_memo_mb: int = Field(
         512, ge=0, description="memory for encoded prompts; each unique prompt is encoded once"
     )
 
-    def identity(self) -> dict[str, Json]:
-        """The options that belong to a cell's id: those that change what is asked."""
-        return self.model_dump(mode="json", exclude_defaults=True, exclude=_RECIPE)
+    def recipe(self) -> dict[str, Json]:
+        """The options that say how an image is computed, not which one; those that were set."""
+        return self.model_dump(mode="json", exclude_defaults=True, include=_RECIPE - {"offload"})
 
 
-_RECIPE = {"prompt_memo_mb"}
-"""Options that say how an image is computed, not which one."""
+_RECIPE = {
+    "offload",
+    "vae_slicing",
+    "vae_tiling",
+    "attention",
+    "channels_last",
+    "compile",
+    "fuse_loras",
+}
+NOT_IDENTITY = _RECIPE | {"prompt_memo_mb"}
+"""Options that do not belong to a cell's id."""

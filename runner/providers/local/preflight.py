@@ -39,6 +39,7 @@ class Facts:
         kind: The job.
         controlnets: The ControlNets that steer it.
         components: Names of all components of the index.
+        classes: Component to the name of its class, of those that are there.
         absent: Components that the index leaves out, so they must be given as ``None``.
         size_multiple: What width and height must be multiples of, where that can be told.
         configs: Component to its ``config.json``.
@@ -49,6 +50,7 @@ class Facts:
     kind: PipelineKind
     controlnets: tuple[Source, ...]
     components: frozenset[str]
+    classes: Mapping[str, str]
     absent: frozenset[str]
     size_multiple: int | None
     configs: Mapping[str, Mapping[str, Json]]
@@ -108,8 +110,21 @@ def read_facts(
         if found is not None
     ]
     multiple = lcm(*(rule for rule in rules if rule)) if any(rules) else None
+    classes = {
+        name: str(entry[1])
+        for name, entry in index.items()
+        if name in libraries and isinstance(entry, list) and entry[1] is not None
+    }
     return Facts(
-        signature, family, kind, controlnets, frozenset(libraries), absent, multiple, configs
+        signature=signature,
+        family=family,
+        kind=kind,
+        controlnets=controlnets,
+        components=frozenset(libraries),
+        classes=classes,
+        absent=absent,
+        size_multiple=multiple,
+        configs=configs,
     )
 
 

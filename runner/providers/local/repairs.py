@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ def repair(pipe: DiffusionPipeline) -> None:
             _shift_before_decoding(pipe)
         if "num_channels_transformer != 16" in source:
             _any_number_of_channels(pipe)
+
+
+def let_clip_be_skipped(pipe: DiffusionPipeline) -> None:
+    """Show the last norm of CLIP where diffusers looks for it: transformers 5 has moved it."""
+    encoder = getattr(pipe, "text_encoder", None)
+    if hasattr(encoder, "final_layer_norm") and not hasattr(encoder, "text_model"):
+        # No module, so that none of it is counted twice.
+        encoder.text_model = SimpleNamespace(final_layer_norm=encoder.final_layer_norm)
 
 
 def _shift_before_decoding(pipe: DiffusionPipeline) -> None:

@@ -86,10 +86,18 @@ class Sampler:
         batch_size: Images that are computed together. Fixed, because it is the one thing about a
             batch that changes pixels: a smaller batch is filled up with copies.
         memo_bytes: Most memory for remembered prompts.
+        constants: Arguments of every call that are no plain values.
     """
 
-    def __init__(self, pipe: DiffusionPipeline, batch_size: int, memo_bytes: int) -> None:
+    def __init__(
+        self,
+        pipe: DiffusionPipeline,
+        batch_size: int,
+        memo_bytes: int,
+        constants: Mapping[str, Any],
+    ) -> None:
         self.pipe = pipe
+        self._constants = constants
         self.batch_size = batch_size
         self._memo: PromptMemo | None = None
         if hasattr(pipe, "encode_prompt"):
@@ -176,6 +184,7 @@ class Sampler:
         filled = [*items, *[items[-1]] * (self.batch_size - len(items))]
         self._generators[:] = [torch.Generator("cpu").manual_seed(item.seed) for item in filled]
         call: dict[str, Any] = {
+            **self._constants,
             **arguments,
             "prompt": [item.prompt for item in filled],
             "generator": list(self._generators),

@@ -73,6 +73,36 @@ def is_pipeline_module(library: str) -> bool:
     return library.isidentifier() and (pipelines_folder() / library).is_dir()
 
 
+@cache
+def source_of(folder: str, class_name: str) -> str:
+    """The text of the file that defines a class below a folder of diffusers; empty if none does.
+
+    Args:
+        folder: ``schedulers`` or ``models``.
+        class_name: The class.
+    """
+    mark = f"\nclass {class_name}(".encode()
+    for path in sorted((pipelines_folder().parent / folder).rglob("*.py")):
+        data = path.read_bytes()
+        if mark in data:
+            return data.decode("utf-8")
+    return ""
+
+
+@cache
+def models_with(word: str) -> tuple[str, ...]:
+    """Classes of transformers and UNets in whose file a word stands, for messages."""
+    root = pipelines_folder().parent / "models"
+    found = {
+        name.decode("ascii")
+        for folder in ("transformers", "unets")
+        for path in (root / folder).glob("*.py")
+        if word.encode() in (data := path.read_bytes())
+        for name in re.findall(rb"\nclass (\w+(?:Transformer2DModel|2DConditionModel))\(", data)
+    }
+    return tuple(sorted(found))
+
+
 def pipelines_folder() -> Path:
     """Where the installed diffusers keeps its pipelines."""
     spec = importlib.util.find_spec("diffusers")

@@ -65,6 +65,7 @@ class Options:
     scenes: int
     seed: int
     out: Path
+    pairs: float
 
 
 class CompactNullAttention:
@@ -181,6 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int, default=30_000, help="drawings to train on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=MODEL_DIR, help="folder of the pipeline")
+    parser.add_argument(
+        "--pairs", type=float, default=0.5, help="share of drawings of two things (transformer)"
+    )
     given = parser.parse_args(arguments)
     stage, steps, batch = _STAGES[given.stage]
     options = Options(
@@ -190,6 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.scenes,
         given.seed,
         given.out,
+        given.pairs,
     )
     options.work.mkdir(parents=True, exist_ok=True)
     if "RANK" in os.environ:
@@ -283,8 +288,12 @@ def train_transformer(options: Options) -> None:
         schedule=plateau,
     )
 
+    by_things = [[i for i, s in enumerate(drawn) if len(s.things) == count] for count in (1, 2)]
+
     def loss_of(rng: random.Random, done: int) -> Tensor:
-        chosen = [rng.randrange(len(drawn)) for _ in range(_share(options))]
+        chosen = [
+            rng.choice(by_things[rng.random() < options.pairs]) for _ in range(_share(options))
+        ]
         captions = [_caption(drawn[i], rng) for i in chosen]
         noisy, times, velocity = _flow(latents[chosen])
         painter.attention.set_count(rng.choice(_NULL_TOKENS))

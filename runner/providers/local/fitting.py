@@ -1,0 +1,173 @@
+"""Whether a model can take the options that are asked, told from files before it is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from runner.providers.local.identity import file_hashes
+from runner.providers.local.options import NOT_IDENTITY, DiffusersOptions
+from runner.providers.local.preflight import Facts
+from runner.providers.local.schedulers import choose
+from runner.providers.local.signature import models_with, source_of
+from runner.settings.cell import Json, digest
+from runner.settings.errors import PrerequisiteError, RequestError, listed
+
+_PACKAGES = {
+    "bitsandbytes_4bit": "bitsandbytes",
+    "bitsandbytes_8bit": "bitsandbytes",
+    "quanto_int8": "optimum.quanto",
+    "torchao_int8": "torchao",
+}
+_INSTALL = {"optimum.quanto": "optimum-quanto"}
+_LORA_MIXIN = "LoraLoaderMixin"
+
+
+def denoiser(facts: Facts) -> tuple[str, str]:
+    """Name and class of the network that denoises; empty if there is none of a known name."""
+    for name in ("transformer", "unet", "prior_transformer"):
+        if name in facts.classes:
+            return name, facts.classes[name]
+    return "", ""
+
+
+def t5_encoder(facts: Facts) -> str | None:
+    """The component that is a T5 text encoder."""
+    return next((name for name, cls in facts.classes.items() if cls == "T5EncoderModel"), None)
+
+
+def require_fitting(facts: Facts, options: DiffusersOptions) -> None:
+    """Make sure that a model can take every option.
+
+    Raises:
+        RequestError: It cannot; one sentence per option says which models can.
+        PrerequisiteError: A package is missing.
+    """
+    problems = list(_problems(facts, options))
+    if problems:
+        raise RequestError(*problems)
+    if options.scheduler is not None:
+        choose(options.scheduler, facts.classes.get("scheduler", ""))
+    needed: list[tuple[str, str]] = []
+    if options.loras:
+        needed.append(("loras", "peft"))
+    if options.quantization is not None:
+        needed.append((f"quantization={options.quantization}", _PACKAGES[options.quantization]))
+    for what, package in needed:
+        if importlib.util.find_spec(package.partition(".")[0]) is None:
+            install = _INSTALL.get(package, package)
+            raise PrerequisiteError(
+                f"provider.options.{what} needs the package {install}, which is not installed: "
+                f"pip install {install}"
+            )
+
+
+def options_identity(options: DiffusersOptions) -> dict[str, Json]:
+    """The options that belong to a cell's id; files count by their content."""
+    asked: dict[str, Json] = options.model_dump(
+        mode="json", exclude_defaults=True, exclude=set(NOT_IDENTITY)
+    )
+    if options.loras:
+        asked["loras"] = [
+            {"weights": _content(lora.name, lora.file), "weight": lora.weight}
+            for lora in options.loras
+        ]
+    if options.textual_inversions:
+        asked["textual_inversions"] = [
+            {"weights": _content(each.name, None), "token": each.token}
+            for each in options.textual_inversions
+        ]
+    if (adapter := options.ip_adapter) is not None:
+        asked["ip_adapter"] = {
+            "weights": _content(adapter.name, str(Path(adapter.subfolder) / adapter.file)),
+            "image": _content(adapter.image, None),
+            "scale": adapter.scale,
+        }
+    return asked
+
+
+def weights_facts(options: DiffusersOptions) -> Mapping[str, Json]:
+    """The further weights of the options, for the manifest."""
+    known = options_identity(options)
+    return {
+        key: known[key] for key in ("loras", "textual_inversions", "ip_adapter") if key in known
+    }
+
+
+def _content(name: str, file: str | None) -> Json:
+    path = Path(name).expanduser()
+    if path.is_file():
+        return file_hashes([path], path.parent)[path.name]
+    if path.is_dir():
+        files = [path / file] if file else sorted(path.glob("*.safetensors"))
+        return digest(file_hashes([each for each in files if each.is_file()], path))
+    return f"{name}/{file}" if file else name
+
+
+def _problems(facts: Facts, options: DiffusersOptions) -> Iterator[str]:
+    cls = facts.signature.name
+    for argument in ("clip_skip", "guidance_rescale"):
+        if getattr(options, argument) is not None and argument not in facts.signature.call:
+            can = {
+                "clip_skip": "those of Stable Diffusion",
+                "guidance_rescale": "those of Stable Diffusion 1, 2 and XL",
+            }
+            yield (
+                f"provider.options.{argument}: {cls} takes no such argument; {can[argument]} take "
+                "it"
+            )
+    if options.drop_t5 and facts.family.name != "stable-diffusion-3":
+        yield (
+            f"provider.options.drop_t5: {cls} cannot do without its text encoder; Stable "
+            "Diffusion 3 can"
+        )
+    name, network = denoiser(facts)
+    wants_network = options.attention or options.step_cache or options.compile
+    text = source_of("models", network) if wants_network else ""
+    for option, asked, word in (
+        ("attention", options.attention is not None, "dispatch_attention_fn"),
+        ("step_cache", options.step_cache is not None, "CacheMixin,"),
+        ("compile", options.compile, "_repeated_blocks = ["),
+    ):
+        if asked and word not in text:
+            yield (
+                f"provider.options.{option}: {network or 'this model'} cannot do that; "
+                f"{listed(models_with(word), 8)} can"
+            )
+    wants_weights = bool(options.loras or options.textual_inversions or options.ip_adapter)
+    source = source_of("pipelines", cls) if wants_weights else ""
+    if options.loras and _LORA_MIXIN not in source:
+        yield f"provider.options.loras: {cls} takes no LoRAs"
+    if options.textual_inversions and "TextualInversionLoaderMixin" not in source:
+        yield (
+            f"provider.options.textual_inversions: {cls} takes none; pipelines of Stable "
+            "Diffusion 1, 2, XL and of FLUX do"
+        )
+    if options.ip_adapter is not None and not (name == "unet" and "IPAdapterMixin" in source):
+        yield (
+            f"provider.options.ip_adapter: {cls} takes none here; pipelines of Stable Diffusion 1, "
+            "2 and XL do"
+        )
+    if options.keep_unmasked and facts.kind != "inpaint":
+        yield f"provider.options.keep_unmasked needs pipeline=inpaint, not {facts.kind}"
+    yield from _pickles(options)
+
+
+def _pickles(options: DiffusersOptions) -> Iterator[str]:
+    named = [("loras", lora.name, lora.file) for lora in options.loras]
+    named += [("textual_inversions", each.name, None) for each in options.textual_inversions]
+    if options.ip_adapter is not None:
+        named.append(("ip_adapter", options.ip_adapter.name, options.ip_adapter.file))
+    for option, name, file in named:
+        path = Path(name).expanduser()
+        given = file or (name if path.suffix and not path.is_dir() else None)
+        if given is not None and "/" in name and not path.exists() and name.count("/") == 1:
+            given = file  # A Hub id may have a dot in its name.
+        if given is not None and not given.endswith(".safetensors"):
+            yield (
+                f"provider.options.{option}: {given} can run code when it is read; only "
+                ".safetensors files are loaded"
+            )
+        elif path.suffix == ".safetensors" and not path.is_file():
+            yield f"provider.options.{option}: no file {name}"

@@ -1,0 +1,154 @@
+"""Applies the options to a pipeline that was just loaded; :mod:`.fitting` has let them through."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.providers.local.fitting import denoiser
+from runner.providers.local.options import DiffusersOptions, Offload
+from runner.providers.local.preflight import Facts
+from runner.providers.local.repairs import let_clip_be_skipped
+from runner.providers.local.schedulers import choose
+from runner.settings.errors import RequestError
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+
+def quantization_config(facts: Facts, options: DiffusersOptions) -> Any:
+    """How the weights of the network that denoises are stored."""
+    import diffusers
+
+    config: Any
+    if options.quantization == "torchao_int8":
+        torchao = importlib.import_module("torchao.quantization")
+        config = diffusers.TorchAoConfig(torchao.Int8WeightOnlyConfig())
+    elif options.quantization == "quanto_int8":
+        config = diffusers.QuantoConfig(weights_dtype="int8")
+    else:
+        four = options.quantization == "bitsandbytes_4bit"
+        config = diffusers.BitsAndBytesConfig(load_in_4bit=four, load_in_8bit=not four)
+    return diffusers.PipelineQuantizationConfig(quant_mapping={denoiser(facts)[0]: config})
+
+
+def tune(pipe: DiffusionPipeline, facts: Facts, options: DiffusersOptions) -> None:
+    """Apply what changes the networks; before the pipeline goes to its device.
+
+    Raises:
+        RequestError: A LoRA or another file does not fit the model.
+    """
+    if options.scheduler is not None:
+        choice = choose(options.scheduler, type(pipe.scheduler).__name__)
+        pipe.scheduler = choice.make(pipe.scheduler)
+    try:
+        _add_weights(pipe, options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RequestError(
+            f"provider.options: loras, textual_inversions or ip_adapter do not fit "
+            f"{facts.signature.name}: {reason}"
+        ) from error
+    if options.clip_skip is not None:
+        let_clip_be_skipped(pipe)
+    network = getattr(pipe, denoiser(facts)[0], None)
+    if options.attention is not None and network is not None:
+        try:
+            network.set_attention_backend(options.attention)
+        except (ValueError, RuntimeError, ImportError) as error:
+            reason = next(iter(str(error).strip().splitlines()), "")
+            raise RequestError(
+                f"provider.options.attention={options.attention}: {reason}"
+            ) from None
+    if options.step_cache is not None and network is not None:
+        network.enable_cache(_cache_config(pipe, options))
+    if options.channels_last:
+        import torch
+
+        for part in (network, getattr(pipe, "vae", None)):
+            if part is not None:
+                part.to(memory_format=torch.channels_last)
+
+
+def place(
+    pipe: DiffusionPipeline, device: str, offload: Offload, tiling: bool, options: DiffusersOptions
+) -> None:
+    """Bring the pipeline onto its device, as far as it is to be there at once.
+
+    Raises:
+        RequestError: The device cannot do that.
+    """
+    import torch
+
+    vae = getattr(pipe, "vae", None)
+    if options.vae_slicing and vae is not None:
+        vae.enable_slicing()
+    if tiling and vae is not None:
+        vae.enable_tiling()
+    target = torch.device(device)
+    if offload == "none":
+        pipe.to(target)
+    elif offload == "model":
+        pipe.enable_model_cpu_offload(device=target)
+    elif offload == "group":
+        pipe.enable_group_offload(
+            onload_device=target,
+            offload_device=torch.device("cpu"),
+            offload_type="leaf_level",
+            use_stream=target.type == "cuda",
+        )
+    elif target.type == "cpu":
+        raise RequestError("provider.options.offload=sequential needs a GPU; take offload=none")
+    else:
+        pipe.enable_sequential_cpu_offload(device=target)
+
+
+def compile_blocks(pipe: DiffusionPipeline, facts: Facts) -> None:
+    """Compile the blocks that repeat; the first batch of every size then takes its time."""
+    getattr(pipe, denoiser(facts)[0]).compile_repeated_blocks(fullgraph=True)
+
+
+def _add_weights(pipe: DiffusionPipeline, options: DiffusersOptions) -> None:
+    for inversion in options.textual_inversions:
+        path = Path(inversion.name).expanduser()
+        pipe.load_textual_inversion(str(path), token=inversion.token, use_safetensors=True)
+    names = []
+    for number, lora in enumerate(options.loras):
+        names.append(f"lora{number}")
+        folder, file = _parted(lora.name, lora.file)
+        pipe.load_lora_weights(
+            folder, weight_name=file, adapter_name=names[-1], use_safetensors=True
+        )
+    if names:
+        # Without it only the last one that was loaded would count.
+        pipe.set_adapters(names, [lora.weight for lora in options.loras])
+        if options.fuse_loras:
+            pipe.fuse_lora(adapter_names=names)
+    if options.ip_adapter is not None:
+        adapter = options.ip_adapter
+        pipe.load_ip_adapter(
+            str(Path(adapter.name).expanduser()) if Path(adapter.name).exists() else adapter.name,
+            subfolder=adapter.subfolder,
+            weight_name=adapter.file,
+        )
+        pipe.set_ip_adapter_scale(adapter.scale)
+
+
+def _parted(name: str, file: str | None) -> tuple[str, str | None]:
+    """Folder (or Hub id) and file of a LoRA."""
+    path = Path(name).expanduser()
+    return (str(path.parent), path.name) if path.is_file() else (name, file)
+
+
+def _cache_config(pipe: DiffusionPipeline, options: DiffusersOptions) -> Any:
+    import diffusers
+
+    if options.step_cache == "first_block":
+        return diffusers.FirstBlockCacheConfig(threshold=options.step_cache_threshold)
+    if options.step_cache == "taylorseer":
+        return diffusers.TaylorSeerCacheConfig()
+    return diffusers.PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2,
+        current_timestep_callback=lambda: pipe.current_timestep,
+    )

@@ -1,0 +1,292 @@
+"""Options of local pipelines: each does something, or is refused with a word on which model can."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("diffusers")
+
+from runner.providers.local.device import suited
+from runner.providers.local.schedulers import choose
+from runner.settings.errors import PrerequisiteError, RequestError
+from tests import tiny
+from tests.local.drawings import Drawings, distance, pixels
+from tests.local.driver import Driver, cell, distinct, make_provider, opened
+
+Folder = Callable[[tiny.Family], Path]
+OpenDriver = Callable[[tiny.Family], Driver]
+
+FOX = cell("a red fox", 7, steps=4)
+NOISE = ("ddim", "euler_a", "heun", "dpm++2m_karras", "dpm++2m_sde", "dpm2_a", "unipc", "deis")
+NOISE += ("lcm", "euler_exponential", "euler_beta", "dpm++2s", "ddim_trailing", "DPM++ 2M Karras")
+FLOW = ("flow_euler", "flow_heun", "dpm++2m", "unipc")
+
+
+def made(folder: Path, options: dict[str, Any], *cells: Any, **settings: Any) -> list[bytes]:
+    with opened(folder, batch_size=2, options=options, **settings) as driver:
+        return driver.files(*(cells or (FOX,)))
+
+
+def refused(folder: Path, **options: Any) -> str:
+    with pytest.raises(RequestError) as caught:
+        make_provider(folder, options=options).capabilities()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("family", "names"), [("sd15", NOISE), ("sd3", FLOW)])
+def test_schedulers_by_their_friendly_names(
+    family: tiny.Family, names: tuple[str, ...], tiny_folder: Folder
+) -> None:
+    files = {}
+    for name in names:
+        if name.endswith("beta"):
+            pytest.importorskip("scipy")
+        with opened(tiny_folder(family), batch_size=1, options={"scheduler": name}) as driver:
+            files[name] = driver.files(FOX)[0]
+            assert driver.files(FOX)[0] == files[name], name
+    names_alike = {"DPM++ 2M Karras"}
+    assert distinct([data for name, data in files.items() if name not in names_alike])
+    if family == "sd15":
+        assert files["DPM++ 2M Karras"] == files["dpm++2m_karras"]
+
+
+def test_a_scheduler_of_the_other_kind_is_refused(tiny_folder: Folder) -> None:
+    assert "follows a flow and takes flow_euler" in refused(tiny_folder("flux"), scheduler="ddim")
+    assert "predicts noise" in refused(tiny_folder("sd15"), scheduler="flow_euler")
+    assert "did you mean 'euler_a'" in refused(tiny_folder("sd15"), scheduler="eulr_a")
+    assert "ddim has no karras sigmas" in refused(tiny_folder("sd15"), scheduler="ddim_karras")
+    if importlib.util.find_spec("torchsde") is None:
+        with pytest.raises(PrerequisiteError, match="pip install torchsde"):
+            choose("dpm++sde", "DDIMScheduler")
+
+
+def test_what_changes_pictures_changes_ids_and_what_does_not_does_not(tiny_folder: Folder) -> None:
+    folder = tiny_folder("sd15")
+
+    def identity(**options: Any) -> str:
+        return json.dumps(make_provider(folder, options=options).identity(), sort_keys=True)
+
+    plain = identity()
+    for options in ({"scheduler": "ddim"}, {"clip_skip": 1}, {"guidance_rescale": 0.7}):
+        assert identity(**options) != plain
+    for options in (
+        {"offload": "model"},
+        {"vae_slicing": True},
+        {"channels_last": True},
+        {"prompt_memo_mb": 1},
+    ):
+        assert identity(**options) == plain
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"offload": "model"}, {"offload": "group"}, {"vae_tiling": True}],
+    ids=lambda options: "-".join(map(str, next(iter(options.items())))),
+)
+@pytest.mark.parametrize("family", ["sd15", "sd3"])
+def test_memory_options_change_no_pixel_here(
+    family: tiny.Family, options: dict[str, Any], tiny_folder: Folder
+) -> None:
+    folder = tiny_folder(family)
+    assert made(folder, options) == made(folder, {})
+
+
+def test_slicing_decodes_as_a_batch_of_one_does(tiny_folder: Folder) -> None:
+    plain, sliced = (
+        made(tiny_folder("sd3"), options)[0] for options in ({}, {"vae_slicing": True})
+    )
+    assert abs(pixels(plain) - pixels(sliced)).max() <= 1
+
+
+def test_sequential_offload_needs_a_gpu(tiny_folder: Folder) -> None:
+    with (
+        pytest.raises(RequestError, match="offload=sequential needs a GPU"),
+        opened(tiny_folder("sd15"), options={"offload": "sequential"}),
+    ):
+        pass
+
+
+def test_what_was_picked_is_recorded(tiny_folder: Folder) -> None:
+    options = {"vae_slicing": True, "scheduler": "euler"}
+    with opened(
+        tiny_folder("sd15"), options=options, device={"memory": "low"}, batch_size=1
+    ) as driver:
+        answer = driver.answer(FOX)
+        identity = driver.provider.model_identity()
+    assert answer.recipe is not None
+    assert answer.recipe["offload"] == "model"
+    assert answer.recipe["vae_tiling"] is True
+    assert answer.recipe["vae_slicing"] is True
+    scheduler: Any = identity["scheduler"]
+    assert scheduler["class"] == "EulerDiscreteScheduler"
+    assert scheduler["beta_end"] == 0.012
+
+
+@pytest.mark.parametrize(
+    ("memory", "free", "picked"),
+    [
+        ("auto", None, ("none", False)),
+        ("auto", 20, ("none", False)),
+        ("auto", 12, ("model", True)),
+        ("auto", 4, ("sequential", True)),
+        ("high", 4, ("none", False)),
+        ("low", 80, ("model", True)),
+    ],
+)
+def test_free_memory_picks_the_offload(memory: str, free: int | None, picked: Any) -> None:
+    weights = (6 * 2**30, 14 * 2**30)
+    assert suited(memory, None if free is None else free * 2**30, weights) == picked
+
+
+def test_clip_skip_and_guidance_rescale(tiny_folder: Folder) -> None:
+    folder = tiny_folder("sd15")
+    assert distinct(
+        [*made(folder, {}), *made(folder, {"clip_skip": 1}), *made(folder, {"guidance_rescale": 1})]
+    )
+    assert "those of Stable Diffusion take it" in refused(tiny_folder("flux"), clip_skip=1)
+    assert "1, 2 and XL take it" in refused(tiny_folder("sd3"), guidance_rescale=0.5)
+
+
+def test_dropping_t5_is_what_a_folder_without_it_is(tiny_folder: Folder) -> None:
+    assert made(tiny_folder("sd3"), {"drop_t5": True}) != made(tiny_folder("sd3"), {})
+    assert "Stable Diffusion 3 can" in refused(tiny_folder("flux"), drop_t5=True)
+
+
+def test_a_step_cache_is_near_and_only_where_it_works(tiny_folder: Folder) -> None:
+    slow = cell("a red fox", 7, steps=8)
+    plain = made(tiny_folder("flux"), {}, slow)[0]
+    for cache in (
+        {"step_cache": "first_block", "step_cache_threshold": 0.9},
+        {"step_cache": "taylorseer"},
+    ):
+        cached = made(tiny_folder("flux"), cache, slow)[0]
+        assert cached != plain
+        assert distance(pixels(cached), pixels(plain)) < 60
+    message = refused(tiny_folder("sd15"), step_cache="first_block")
+    assert "UNet2DConditionModel cannot do that" in message
+    assert "FluxTransformer2DModel" in message
+
+
+def test_an_attention_backend_is_chosen_only_where_it_counts(tiny_folder: Folder) -> None:
+    plain, other = (
+        made(tiny_folder("flux"), {"attention": name}) for name in ("native", "_native_math")
+    )
+    assert distance(pixels(plain[0]), pixels(other[0])) < 2
+    assert "FluxTransformer2DModel" in refused(tiny_folder("sd3"), attention="native")
+    with (
+        pytest.raises(RequestError, match=r"options\.attention=nonsense"),
+        opened(tiny_folder("flux"), options={"attention": "nonsense"}),
+    ):
+        pass
+
+
+def test_compiling_is_for_networks_with_repeated_blocks(
+    tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import FluxTransformer2DModel
+
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        FluxTransformer2DModel,
+        "compile_repeated_blocks",
+        lambda self, **options: calls.append(options),
+    )
+    assert made(tiny_folder("flux"), {"compile": True}) == made(tiny_folder("flux"), {})
+    assert calls == [{"fullgraph": True}]
+    assert "SD3Transformer2DModel cannot do that" in refused(tiny_folder("sd3"), compile=True)
+
+
+def test_channels_last_is_as_good_as_the_same(tiny_folder: Folder) -> None:
+    plain, turned = (
+        made(tiny_folder("sd15"), {}),
+        made(tiny_folder("sd15"), {"channels_last": True}),
+    )
+    assert distance(pixels(plain[0]), pixels(turned[0])) < 2
+
+
+def test_a_learned_word(tiny_folder: Folder, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    path = tmp_path / "toy.safetensors"
+    save_file({"emb_params": torch.full((2, 32), 0.5)}, path)
+    options = {"textual_inversions": [{"name": str(path), "token": "<toy>"}]}
+    cells = cell("a red fox", 7), cell("a red <toy>", 7)
+    with_word, without = (
+        made(tiny_folder("sd15"), options, *cells),
+        made(tiny_folder("sd15"), {}, *cells),
+    )
+    assert with_word[0] == without[0]
+    assert with_word[1] != without[1]
+    assert "1, 2, XL and of FLUX do" in refused(tiny_folder("sd3"), **options)
+
+
+def test_an_ip_adapter_shows_its_picture(
+    tiny_folder: Folder, tmp_path: Path, drawings: Drawings
+) -> None:
+    folder = tiny.build_ip_adapter(tmp_path / "ip")
+
+    def adapter(image: str, scale: float) -> dict[str, Any]:
+        own = {"name": str(folder), "file": "ip.safetensors", "subfolder": "models"}
+        return {"ip_adapter": {**own, "image": image, "scale": scale}}
+
+    base = tiny_folder("sd15")
+    files = [
+        made(base, adapter(drawings.image, 1.0))[0],
+        made(base, adapter(drawings.other, 1.0))[0],
+        made(base, {})[0],
+    ]
+    assert distinct(files)
+    assert made(base, adapter(drawings.image, 1.0))[0] == files[0]
+    assert "1, 2 and XL do" in refused(tiny_folder("sd3"), **adapter(drawings.image, 1.0))
+
+
+def test_pickles_and_missing_packages_and_files_are_told(tiny_folder: Folder) -> None:
+    folder = tiny_folder("sdxl")
+    message = refused(folder, loras=[{"name": "style.ckpt"}], drop_t5=True)
+    assert "style.ckpt can run code when it is read" in message
+    assert "cannot do without its text encoder" in message
+    assert "no file gone.safetensors" in refused(folder, loras=[{"name": "gone.safetensors"}])
+    missing = [
+        (package, options)
+        for package, options in (
+            ("peft", {"loras": [{"name": "owner/lora"}]}),
+            ("torchao", {"quantization": "torchao_int8"}),
+            ("bitsandbytes", {"quantization": "bitsandbytes_4bit"}),
+        )
+        if importlib.util.find_spec(package) is None
+    ]
+    for package, options in missing:
+        with pytest.raises(PrerequisiteError, match=f"pip install {package}"):
+            make_provider(folder, options=options).capabilities()
+
+
+def test_loras_add_up_by_their_weights(tiny_folder: Folder, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    one, two = (tiny.build_lora(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2))
+
+    def loras(*weights: float, **more: Any) -> dict[str, Any]:
+        files = (one, two)
+        named = [
+            {"name": str(file), "weight": weight}
+            for file, weight in zip(files, weights, strict=False)
+        ]
+        return {"loras": named, **more}
+
+    base = tiny_folder("sd15")
+    files = [
+        made(base, {})[0],
+        made(base, loras(1.0))[0],
+        made(base, loras(0.5))[0],
+        made(base, loras(1.0, 1.0))[0],
+    ]
+    assert distinct(files)
+    assert made(base, loras(0.0, 0.0))[0] == files[0]
+    fused = made(base, loras(1.0, 1.0, fuse_loras=True))[0]
+    assert distance(pixels(fused), pixels(files[3])) < 2
