@@ -29,6 +29,7 @@ BUILT_IN: dict[str, str] = {
     "google_ai_studio": "runner.providers.google_ai_studio:GoogleAIStudioProvider",
     "gpustack": "runner.providers.gpustack:GPUStackProvider",
     "gpustack_llama_box": "runner.providers.gpustack_llama_box:GPUStackLlamaBoxProvider",
+    "huggingface": "runner.providers.huggingface:HuggingFaceProvider",
     "leonardo": "runner.providers.leonardo:LeonardoProvider",
     "litellm_proxy": "runner.providers.litellm_proxy:LiteLLMProxyProvider",
     "nscale": "runner.providers.nscale:NscaleProvider",
