@@ -56,6 +56,9 @@ class Machinery:
     """The API names every request."""
     input_size: ClassVar[tuple[int, int]] = (64, 48)
     """Size of the input images that are sent; some APIs take none so small."""
+    operations: ClassVar[Mapping[str, str]] = {}
+    """What it does beyond text to image, from the command line: a name, and its overrides in one
+    text, where ``IMAGE``, ``MASK`` and ``OTHER`` stand for files."""
     has_jobs: ClassVar[bool] = False
     """Requests become jobs that are polled; the server keeps them on a
     :class:`~tests.servers.jobs.JobBoard` and counts only submissions as calls."""

@@ -17,8 +17,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import shlex
 import socket
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -413,6 +415,25 @@ class ProviderContract(HostileAnswers):
         assert server.key not in done.stdout + done.stderr
         for path in (found for found in folder.rglob("*") if found.is_file()):
             assert server.key.encode() not in path.read_bytes(), path
+
+    def test_operations_on_the_command_line(self, server: Loopback, tmp_path: Path) -> None:
+        if not self.operations:
+            pytest.skip("declares none")
+        files = {name: tmp_path / f"{name.lower()}.png" for name in ("IMAGE", "MASK", "OTHER")}
+        for at, path in enumerate(files.values()):
+            path.write_bytes(picture(at, size=(64, 48)))
+
+        def run(name: str) -> None:
+            text = self.operations[name]
+            for word, path in files.items():
+                text = text.replace(word, str(path))
+            done = self.run(server, tmp_path / name, *shlex.split(text))
+            assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+            manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+            assert manifest["counts"]["done"] == 1, name
+
+        with ThreadPoolExecutor(len(self.operations)) as pool:
+            list(pool.map(run, self.operations))
 
     def test_unsupported_key_is_refused_with_what_is_taken(
         self, server: Loopback, tmp_path: Path

@@ -30,6 +30,13 @@ class TestBlackForestLabs(ProviderContract):
     has_jobs = True
     samples: ClassVar[Mapping[str, Any]] = {"size": "1536x1024", "seed": 7, "output_format": "png"}
     bad_samples: ClassVar[Mapping[str, Any]] = {"size": "4096x4096"}
+    operations: ClassVar[Mapping[str, str]] = {
+        "edit": "pipeline=img2img pipeline.image=IMAGE +provider.options.images=[OTHER]",
+        "inpaint": "model=black_forest_labs/flux_fill pipeline=inpaint pipeline.image=IMAGE "
+        "pipeline.mask=MASK",
+        "outpaint": "model=black_forest_labs/flux_expand pipeline=img2img pipeline.image=IMAGE "
+        "+provider.options.left=64",
+    }
 
     @pytest.fixture
     def image(self, tmp_path: Path) -> Path:

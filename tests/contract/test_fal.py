@@ -36,6 +36,13 @@ class TestFal(ProviderContract):
         "output_format": "png",
     }
     bad_samples: ClassVar[Mapping[str, Any]] = {"size": "1000x100"}
+    operations: ClassVar[Mapping[str, str]] = {
+        "img2img": "pipeline=img2img pipeline.image=IMAGE pipeline.strength=0.9",
+        "inpaint": "model=fal/flux_general pipeline=inpaint pipeline.image=IMAGE "
+        "pipeline.mask=MASK pipeline.strength=0.8",
+        "controlnet": "model=fal/flux_canny pipeline=controlnet pipeline.control_image=OTHER "
+        "pipeline.control_scale=0.7",
+    }
 
     @pytest.fixture
     def image(self, tmp_path: Path) -> Path:

@@ -32,6 +32,15 @@ class TestLeonardo(ProviderContract):
     has_jobs = True
     samples: ClassVar[Mapping[str, Any]] = {"size": "1024x576", "seed": 7, "style": "cinematic"}
     bad_samples: ClassVar[Mapping[str, Any]] = {"size": "1023x1024"}
+    operations: ClassVar[Mapping[str, str]] = {
+        "img2img": "model=leonardo/lightning_xl pipeline=img2img pipeline.image=IMAGE "
+        "pipeline.strength=0.6 size=768x512",
+        "inpaint": "model=leonardo/kino_xl pipeline=inpaint pipeline.image=IMAGE "
+        "pipeline.mask=MASK",
+        "controlnet": "model=leonardo/sdxl_1_0 pipeline=controlnet pipeline.control_image=OTHER "
+        "+provider.options.control=pose pipeline.control_scale=0.8",
+        "reference": "pipeline=controlnet pipeline.control_image=OTHER",
+    }
 
     @pytest.fixture
     def image(self, tmp_path: Path) -> Path:

@@ -37,6 +37,13 @@ class TestReplicate(ProviderContract):
         "output_format": "png",
     }
     bad_samples: ClassVar[Mapping[str, Any]] = {"size": "1:9"}
+    operations: ClassVar[Mapping[str, str]] = {
+        "img2img": "pipeline=img2img pipeline.image=IMAGE pipeline.strength=0.8",
+        "inpaint": "model=replicate/flux_fill_pro pipeline=inpaint pipeline.image=IMAGE "
+        "pipeline.mask=MASK",
+        "controlnet": "model=replicate/flux_canny_dev pipeline=controlnet "
+        "pipeline.control_image=OTHER",
+    }
 
     @pytest.fixture
     def image(self, tmp_path: Path) -> Path:

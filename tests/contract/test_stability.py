@@ -39,6 +39,18 @@ class TestStability(ProviderContract):
         "output_format": "webp",
     }
     bad_samples: ClassVar[Mapping[str, Any]] = {"size": "1:9"}
+    operations: ClassVar[Mapping[str, str]] = {
+        "img2img": "model=stability/ultra pipeline=img2img pipeline.image=IMAGE "
+        "pipeline.strength=0.6",
+        "inpaint": "model=stability/inpaint pipeline=inpaint pipeline.image=IMAGE "
+        "pipeline.mask=MASK",
+        "erase": "model=stability/erase pipeline=inpaint pipeline.image=IMAGE pipeline.mask=MASK "
+        "prompt=''",
+        "background": "model=stability/remove_background pipeline=img2img pipeline.image=IMAGE "
+        "prompt=''",
+        "controlnet": "model=stability/control_structure pipeline=controlnet "
+        "pipeline.control_image=OTHER pipeline.control_scale=0.5",
+    }
 
     @pytest.fixture
     def image(self, tmp_path: Path) -> Path:

@@ -33,6 +33,9 @@ class TestTogether(ProviderContract):
         "output_format": "png",
     }
     bad_samples: ClassVar[Mapping[str, Any]] = {"size": "2048x2048"}
+    operations: ClassVar[Mapping[str, str]] = {
+        "edit": "pipeline=img2img pipeline.image=IMAGE +provider.options.images=[OTHER]",
+    }
 
     @pytest.fixture
     def image(self, tmp_path: Path) -> Path:
