@@ -14,6 +14,11 @@ from runner.settings.schema import VariantSettings
 from tests.contract.support import Asked, ask
 from tests.servers.loopback import picture
 
+FROM_IMAGE = "pipeline=img2img pipeline.image=IMAGE"
+MASKED = "pipeline=inpaint pipeline.image=IMAGE pipeline.mask=MASK"
+CONTROLLED = "pipeline=controlnet pipeline.control_image=IMAGE"
+"""Beginnings of operations on the command line."""
+
 
 class Files:
     """A picture, further ones, and masks of its size."""

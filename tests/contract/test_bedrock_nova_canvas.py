@@ -13,7 +13,7 @@ from runner.providers.registry import make_provider
 from runner.settings.errors import RequestError
 from runner.settings.schema import VariantSettings
 from tests.contract.aws import VARIABLES, aws_environment
-from tests.contract.bedrock_files import Files, b64, checked, problems
+from tests.contract.bedrock_files import FROM_IMAGE, Files, b64, checked, problems
 from tests.contract.suite import ProviderContract
 from tests.servers.bedrock_amazon import NovaCanvasServer
 from tests.servers.loopback import Loopback, picture
@@ -38,6 +38,11 @@ class TestBedrockNovaCanvas(ProviderContract):
         "seed": 7,
     }
     bad_samples: ClassVar[Mapping[str, Any]] = {"size": "300x300"}
+    operations: ClassVar[Mapping[str, str]] = {
+        "try_on": f"{FROM_IMAGE} provider.options.task=VIRTUAL_TRY_ON prompt= "
+        "provider.options.try_on.reference_image=OTHER "
+        "provider.options.try_on.garment_class=UPPER_BODY",
+    }
 
     # ------------------------------------------------------------------ bodies
 

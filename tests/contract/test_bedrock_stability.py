@@ -14,7 +14,15 @@ from runner.providers.contract import Answer, Call, Missing, Picture
 from runner.providers.registry import make_provider
 from runner.settings.errors import RequestError
 from tests.contract.aws import VARIABLES, aws_environment
-from tests.contract.bedrock_files import Files, b64, checked, problems
+from tests.contract.bedrock_files import (
+    CONTROLLED,
+    FROM_IMAGE,
+    MASKED,
+    Files,
+    b64,
+    checked,
+    problems,
+)
 from tests.contract.suite import ProviderContract
 from tests.contract.support import Listening, cells, opened
 from tests.servers.bedrock_stability import RANDOM_SEED, StabilityServer
@@ -40,6 +48,17 @@ class TestBedrockStability(ProviderContract):
         "seed": 7,
     }
     bad_samples: ClassVar[Mapping[str, Any]] = {"size": "5:1"}
+    operations: ClassVar[Mapping[str, str]] = {
+        "image_to_image": f"{FROM_IMAGE} pipeline.strength=0.4",
+        "inpaint": f"model=bedrock_stability/inpaint {MASKED}",
+        "outpaint": f"model=bedrock_stability/outpaint {FROM_IMAGE} provider.options.left=200",
+        "erase": f"model=bedrock_stability/erase {MASKED} prompt=",
+        "search_replace": f"model=bedrock_stability/search_replace {FROM_IMAGE} "
+        "provider.options.search_prompt=dog",
+        "control_sketch": f"model=bedrock_stability/control_sketch {CONTROLLED}",
+        "style_transfer": f"model=bedrock_stability/style_transfer {FROM_IMAGE} "
+        "provider.options.style_image=OTHER",
+    }
 
     # ------------------------------------------------------------------ text to image, from images
 
@@ -292,15 +311,3 @@ class TestBedrockStability(ProviderContract):
         assert isinstance(missing, Missing)
         assert (missing.outcome, missing.kind) == (outcome, kind)
         assert answer.cost_basis == "unknown"
-
-    def test_command_line_of_a_service(self, server: Loopback, tmp_path: Path) -> None:
-        done = self.run(
-            server,
-            tmp_path / "run",
-            "model=bedrock_stability/outpaint",
-            "pipeline=img2img",
-            f"pipeline.image={Files(tmp_path).image}",
-            "provider.options.left=200",
-        )
-        assert done.returncode == 0, done.stderr
-        assert server.calls()[0].json["left"] == 200

@@ -13,7 +13,7 @@ from runner.providers.contract import Missing
 from runner.providers.registry import make_provider
 from runner.settings.errors import RequestError
 from tests.contract.aws import VARIABLES, aws_environment
-from tests.contract.bedrock_files import Files, b64, checked, problems
+from tests.contract.bedrock_files import FROM_IMAGE, MASKED, Files, b64, checked, problems
 from tests.contract.suite import ProviderContract
 from tests.servers.bedrock_stability import StableDiffusionServer
 from tests.servers.loopback import Loopback, image_base64, picture
@@ -39,6 +39,10 @@ class TestBedrockStableDiffusion(ProviderContract):
         "seed": 7,
     }
     bad_samples: ClassVar[Mapping[str, Any]] = {"size": "1000x1000"}
+    operations: ClassVar[Mapping[str, str]] = {
+        "image_to_image": f"{FROM_IMAGE} pipeline.strength=0.4",
+        "inpaint": f"{MASKED} provider.options.sampler=DDIM",
+    }
 
     # ------------------------------------------------------------------ bodies
 

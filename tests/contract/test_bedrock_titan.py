@@ -13,7 +13,15 @@ from runner.providers.contract import Call, Missing, Picture, Provider
 from runner.providers.registry import make_provider
 from runner.settings.errors import RequestError
 from tests.contract.aws import VARIABLES, aws_environment
-from tests.contract.bedrock_files import Files, b64, checked, problems
+from tests.contract.bedrock_files import (
+    CONTROLLED,
+    FROM_IMAGE,
+    MASKED,
+    Files,
+    b64,
+    checked,
+    problems,
+)
 from tests.contract.suite import ProviderContract
 from tests.contract.support import Listening, ask, cells
 from tests.contract.support import opened as open_provider
@@ -40,6 +48,15 @@ class TestBedrockTitan(ProviderContract):
         "seed": 7,
     }
     bad_samples: ClassVar[Mapping[str, Any]] = {"size": "1000x1000"}
+    operations: ClassVar[Mapping[str, str]] = {
+        "conditioning": f"{CONTROLLED} provider.options.control_mode=SEGMENTATION",
+        "variation": f"{FROM_IMAGE} pipeline.strength=0.4",
+        "inpaint": MASKED,
+        "outpaint": f"{MASKED} provider.options.task=OUTPAINTING",
+        "colors": "provider.options.task=COLOR_GUIDED_GENERATION "
+        "\"provider.options.colors=['#ff0000']\"",
+        "background_removal": f"{FROM_IMAGE} provider.options.task=BACKGROUND_REMOVAL prompt=",
+    }
 
     # ------------------------------------------------------------------ bodies
 
