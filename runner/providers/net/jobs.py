@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from runner.providers.contract import Call, Listener, ProviderError
+from runner.providers.contract import NO_JOB, Call, Listener, ProviderError
 from runner.settings.cell import Json
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Jobs:
         """Follow a job that is in the journal. Arguments and faults as for :meth:`run`."""
         job = job_id(fact)
         if not job:
-            raise ProviderError("ambiguous", "the journal holds no id of a job", code="no_job")
+            raise ProviderError("ambiguous", "the journal holds no id of a job", code=NO_JOB)
         deadline = self._clock() + self._timeout_s * _SHARE
         pause, status, wrong = self._pace.first_s, "submitted", 0
         while self._clock() < deadline:
