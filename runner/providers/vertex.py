@@ -148,6 +148,7 @@ class VertexProvider(Provider):
             return
         from google.oauth2.credentials import Credentials
 
+        # The SDK insists on credentials; the session adds the real token.
         self._client = make_client(
             self.http,
             self.settings,
@@ -155,7 +156,7 @@ class VertexProvider(Provider):
             vertexai=True,
             project=self.credentials.project,
             location=self.location,
-            credentials=Credentials("none"),  # the SDK insists; the session adds the real token
+            credentials=Credentials("none"),  # type: ignore[no-untyped-call]
         )
 
     async def generate(self, call: Call, listener: Listener) -> Answer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,23 +125,17 @@ class GoogleCredentials:
             found, project = google.auth.default(scopes=SCOPES)
             return found, project
         held = _read(path, self._variable)
-        match held.get("type"):
-            case "service_account":
-                loaded: Any = service_account.Credentials.from_service_account_info(
-                    held, scopes=SCOPES
-                )
-            case "authorized_user":
-                loaded = user.Credentials.from_authorized_user_info(held, scopes=SCOPES)
-            case "impersonated_service_account":
-                loaded = (
-                    impersonated_credentials.Credentials.from_impersonated_service_account_info(
-                        held, scopes=SCOPES
-                    )
-                )
-            case "external_account":
-                loaded = identity_pool.Credentials.from_info(held, scopes=SCOPES)
-            case kind:
-                raise ValueError(f"credentials of an unknown type: {kind!r}")
+        readers: Mapping[object, Callable[..., Any]] = {
+            "service_account": service_account.Credentials.from_service_account_info,
+            "authorized_user": user.Credentials.from_authorized_user_info,
+            "external_account": identity_pool.Credentials.from_info,
+            "impersonated_service_account": (
+                impersonated_credentials.Credentials.from_impersonated_service_account_info
+            ),
+        }
+        if held["type"] not in readers:
+            raise ValueError("credentials of an unknown type")
+        loaded = readers[held["type"]](held, scopes=SCOPES)
         return loaded, self._known_project(held)
 
     def _path(self) -> Path | None:

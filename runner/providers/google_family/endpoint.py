@@ -210,7 +210,10 @@ def make_predict(http: Http, authorize: Authorize) -> Predict:
     )
 
     class Session:
-        """Takes the place of the transport's own, which would retry and follow redirects."""
+        """Takes the place of the transport's own, which would retry and follow redirects.
+
+        It also adds the token.
+        """
 
         async def post(
             self,
@@ -226,9 +229,9 @@ def make_predict(http: Http, authorize: Authorize) -> Predict:
 
     transport = AsyncPredictionServiceRestTransport(
         host=http.base.text,
-        credentials=AnonymousCredentials(),  # the session adds the token
+        credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]  # see Session
     )
-    transport._session = Session()
+    transport._session = Session()  # type: ignore[assignment]
     predict: Predict = transport.predict
     return predict
 

@@ -210,14 +210,15 @@ class GeminiImages:
     def fields(self, call: Call) -> tuple[dict[str, Json], list[str]]:
         """What goes on the wire besides prompt and files, by native name, and what to warn of."""
         params, (ratio, level) = call.params, self._size(call.params)
-        neutral = {
+        neutral: dict[str, Json] = {
             "model": self.model,
             "aspectRatio": ratio.native if ratio else None,
             "imageSize": level,
             "mimeType": f"image/{params.output_format}" if params.output_format else None,
             "seed": call.cells[0].image_seed,
         }
-        sent = {name: value for name, value in neutral.items() if value is not None}
+        sent: dict[str, Json] = {}
+        sent |= {name: value for name, value in neutral.items() if value is not None}
         sent |= {name: value for name, value in given(self.options).items() if name != "images"}
         return sent, [ratio.warning] if ratio and ratio.warning else []
 
@@ -375,13 +376,12 @@ def read_usage(usage: object, picture: bool) -> Usage | None:
 
 def _modality(details: object, name: str) -> int | None:
     """Tokens of one modality; ``None`` where the answer does not tell them apart."""
-    items = [item for item in details if isinstance(item, Mapping)] if _is_list(details) else []
-    found = [_count(item, "tokenCount") for item in items if item.get("modality") == name]
+    found = [
+        _count(item, "tokenCount")
+        for item in (details if isinstance(details, list) else [])
+        if isinstance(item, Mapping) and item.get("modality") == name
+    ]
     return sum(found) if found else None
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list)
 
 
 def _count(figures: Mapping[str, Any], name: str) -> int:

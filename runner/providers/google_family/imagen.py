@@ -236,7 +236,7 @@ class ImagenImages:
     def fields(self, call: Call) -> tuple[dict[str, Json], list[str]]:
         """What goes on the wire besides prompt and files, by native name, and what to warn of."""
         params, (ratio, level) = call.params, self._size(call.params)
-        neutral = {
+        neutral: dict[str, Json] = {
             "model": self.model,
             "sampleCount": len(call.cells),
             "aspectRatio": ratio.native if ratio else None,
@@ -313,10 +313,10 @@ class ImagenImages:
             cost_basis=basis,
         )
 
-    def _config(self, sent: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+    def _config(self, sent: Mapping[str, Any], labels: Mapping[str, str]) -> Any:
         """The SDK's config of this operation; what is ``None`` is not sent."""
         options = self.options
-        common = {
+        common: dict[str, Any] = {
             "person_generation": options.person_generation,
             "safety_filter_level": options.safety_filter_level,
             "include_rai_reason": True,

@@ -46,9 +46,7 @@ def _client_type() -> type[Any]:
     class Client(AsyncInferenceClient):
         """Builds requests. Its own sending follows redirects and decodes every picture anew."""
 
-        async def _inner_post(  # type: ignore[override]
-            self, request_parameters: Any, *, stream: bool = False
-        ) -> NoReturn:
+        async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> NoReturn:
             raise _Prepared(request_parameters)
 
     return Client
@@ -82,5 +80,7 @@ def know_model(route: str, model: str, mapping: Mapping[str, Any]) -> None:
     from huggingface_hub.hf_api import InferenceProviderMapping
     from huggingface_hub.inference._providers._common import HARDCODED_MODEL_INFERENCE_MAPPING
 
-    known = InferenceProviderMapping(**{**mapping, "provider": route, "hf_model_id": model})
+    known = InferenceProviderMapping(  # type: ignore[no-untyped-call]
+        **{**mapping, "provider": route, "hf_model_id": model}
+    )
     HARDCODED_MODEL_INFERENCE_MAPPING.setdefault(route, {})[model] = known
