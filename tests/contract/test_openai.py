@@ -117,6 +117,17 @@ class TestOpenAI(ProviderContract):
         assert "mine" not in json.dumps(dict(server.calls()[0].headers))
         assert "x-other" not in server.calls()[0].headers
 
+    def test_nothing_is_told_of_this_machine(self, server: Loopback, tmp_path: Path) -> None:
+        image = tmp_path / "in.png"
+        image.write_bytes(picture(1))
+        self.ask(server)
+        ask(self.settings(server, "pipeline.name=img2img"), self.params(image=str(image)))
+        ask(self.settings(server, "+provider.options.partial_images=1"), self.params())
+        assert len(server.calls()) == 3
+        for seen in server.calls():
+            assert [name for name in seen.headers if name.startswith("x-stainless")] == []
+            assert seen.headers["user-agent"].startswith("AsyncOpenAI/Python")
+
     def test_servers_without_keys(self, server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
         """What compatible servers need of the same client: no key, no header."""
         monkeypatch.delenv("OPENAI_API_KEY")
