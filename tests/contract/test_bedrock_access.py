@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from botocore import exceptions as aws
 
 from runner.providers.bedrock_family import client as bedrock_client
 from runner.providers.bedrock_family.client import API_KEY
@@ -238,6 +239,29 @@ class TestAccess(Machinery):
         assert message[:40] in fault.message
         assert fault.request_id == "aws-request-error"
         assert ("credentials" in fault.message) == (status == 403)
+
+    @pytest.mark.parametrize(
+        ("raised", "kind"),
+        [
+            (aws.NoCredentialsError(), "auth"),
+            (aws.CredentialRetrievalError(provider="sso", error_msg="expired"), "auth"),
+            (aws.UnauthorizedSSOTokenError(), "auth"),
+            (aws.ConnectTimeoutError(endpoint_url="https://x"), "transient"),
+            (aws.EndpointConnectionError(endpoint_url="https://x"), "transient"),
+            (aws.SSLError(endpoint_url="https://x", error="bad certificate"), "transient"),
+            (aws.ProxyConnectionError(proxy_url="http://p"), "transient"),
+            (aws.ReadTimeoutError(endpoint_url="https://x"), "ambiguous"),
+            (aws.ConnectionClosedError(endpoint_url="https://x"), "ambiguous"),
+            (aws.ResponseStreamingError(error="broken"), "ambiguous"),
+            (aws.IncompleteReadError(actual_bytes=1, expected_bytes=2), "ambiguous"),
+            (aws.ParamValidationError(report="modelId"), "invalid"),
+        ],
+    )
+    def test_what_never_was_an_answer(self, raised: Exception, kind: str) -> None:
+        provider = make_provider(variant("provider=bedrock_titan"))
+        fault = provider.classify(raised)
+        assert fault.kind == kind
+        assert "\n" not in fault.message
 
     # ------------------------------------------------------------------ guardrails
 

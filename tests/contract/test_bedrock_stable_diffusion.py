@@ -82,7 +82,7 @@ class TestBedrockStableDiffusion(ProviderContract):
         assert answer is not None
         assert answer.params_sent == {
             "model": "stability.stable-diffusion-xl-v1",
-            "text_prompts": prompts[1:],
+            "text_prompts": [{"weight": 0.8}, *prompts[1:]],
             **rest,
         }
 

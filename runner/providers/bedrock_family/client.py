@@ -23,7 +23,7 @@ from runner import __version__
 from runner.providers.bedrock_family.faults import RULES, answered, unanswered
 from runner.providers.contract import ProviderError
 from runner.providers.lifecycle import replacement
-from runner.providers.net import Http, bad_response, json_object, require
+from runner.providers.net import Http, bad_response, json_object, one_line, require
 from runner.providers.net.http import MAX_ANSWER_BYTES, bearer
 from runner.providers.net.threads import in_thread
 from runner.providers.net.wire import CONNECT_S
@@ -184,7 +184,7 @@ class Bedrock:
             found = session.get_credentials()
             frozen = found.get_frozen_credentials() if found is not None else None
         except BotoCoreError as error:
-            problem, found, frozen = str(error).rstrip("."), None, None
+            problem, found, frozen = one_line(str(error)).rstrip("."), None, None
         if found is None or frozen is None:
             raise PrerequisiteError(
                 f"provider {self._settings.provider.name}: {problem}; set AWS_ACCESS_KEY_ID and "

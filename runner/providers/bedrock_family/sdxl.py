@@ -224,7 +224,8 @@ class SdxlImages:
             outputs=(output,),
             params_sent={
                 "model": self._settings.model.name,
-                "text_prompts": prompts[1:],  # the prompt itself has a place of its own
+                # The prompt itself has a place of its own.
+                "text_prompts": [{"weight": self._options.prompt_weight}, *prompts[1:]],
                 **shown,
                 **extra,
             },
