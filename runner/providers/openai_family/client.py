@@ -89,7 +89,7 @@ def make_client(
                 said = await response.content.read(MAX_ERROR_BYTES)
             return httpx2.Response(response.status, headers=found, content=said, request=request)
 
-    class Client(openai.AsyncOpenAI):
+    class AsyncOpenAI(openai.AsyncOpenAI):  # the SDK sends the name of its class along
         """Works out once what the SDK works out for every request."""
 
         @functools.cached_property
@@ -113,7 +113,7 @@ def make_client(
         default |= dict.fromkeys([*names, "OpenAI-Organization", "OpenAI-Project"], openai.Omit())
     given = {"OpenAI-Organization": organization, "OpenAI-Project": project}
     default |= {name: value for name, value in given.items() if value is not None}
-    return Client(
+    return AsyncOpenAI(
         api_key="none",
         base_url=http.base.text,
         max_retries=0,
