@@ -1,11 +1,12 @@
 # Two commands set everything up: `make run` (what the default job needs) and `make test` (all).
 PYTHON ?= python3
 BIN := .venv/bin
+BODIES ?= 10000
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # A torch process that spins while it waits slows every other process on a small machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: run test test-long lint bench clean
+.PHONY: run test test-long torture lint bench clean
 
 run: .venv/.run ## make pictures with the built-in model; ARGS='key=value …' changes the job
 	$(BIN)/python -m runner $(ARGS)
@@ -15,6 +16,9 @@ test: .venv/.dev lint ## everything that runs in minutes
 
 test-long: .venv/.dev ## the tests that take minutes each
 	$(BIN)/python -m pytest -m long $(ARGS)
+
+torture: .venv/.dev ## every promise, tried hard; BODIES=N spoiled answers for every provider
+	RUNNER_TORTURE_BODIES=$(BODIES) $(BIN)/python -m tests.torture $(ARGS)
 
 lint: .venv/.dev ## ruff and mypy
 	$(BIN)/ruff check .

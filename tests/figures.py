@@ -1,7 +1,7 @@
 """How long the tests run, and what they did, for the record.
 
-``make test`` runs the short form. ``make torture`` sets ``RUNNER_TORTURE``, runs the long form and
-prints the sums.
+``make test`` runs the short form. ``make torture`` (``python -m tests.torture``) sets
+``RUNNER_TORTURE``, runs the long form and prints the sums.
 """
 
 from __future__ import annotations

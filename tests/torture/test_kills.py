@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.record.crash import POINTS
+from tests.cli.runs import rows
 from tests.figures import Figures
 from tests.torture.forge import Forge, forging
 from tests.torture.service import Service, Watch
@@ -77,10 +79,10 @@ def test_killed_at_any_time_again_and_again(
     forge: Forge, service: Service, tmp_path: Path, figures: Figures
 ) -> None:
     moments = random.Random(20261124)
-    for round_ in range(figures.count(short=2, long=8)):
+    for round_ in range(figures.count(short=1, long=8)):
         command, watch = batch(tmp_path / str(round_), service, cells=240, n=1)
         service.latency_s = 0.02
-        while True:
+        for _ in range(figures.count(short=8, long=30)):
             resume = all((watch.run / name).is_file() for name in ("manifest.json", "plan.json"))
             child = forge.start(*(["resume", str(watch.run), *FINISH] if resume else command))
             time.sleep(moments.uniform(0.05, 0.45))
@@ -92,6 +94,44 @@ def test_killed_at_any_time_again_and_again(
             figures.add("kills at a random time")
             watch.look()
         finish(forge, command, watch)
+
+
+def test_clocks_that_jump(forge: Forge, service: Service, tmp_path: Path, figures: Figures) -> None:
+    command, watch = batch(tmp_path, service, cells=24, n=1)
+    for number, passage in enumerate((3, 9, 5)):
+        started = (watch.run / "plan.json").is_file()
+        died = forge.run(
+            *(["resume", str(watch.run), *FINISH] if started else command),
+            env={"JUMPING_CLOCK": str(number), "RUNNER_CRASH_AT": f"journal.after_fsync:{passage}"},
+        )
+        assert died.code == -9, died.out
+        figures.add("kills under a jumping clock")
+        watch.look()
+    done = forge.run("resume", str(watch.run), *FINISH, env={"JUMPING_CLOCK": "9"})
+    assert done.code == 0, done.out
+    watch.finished()
+    assert all(0 <= row["latency_s"] < 60 for row in rows(watch.run))
+    assert len(list((watch.run / "journal").glob("*.jsonl"))) == 4
+
+
+def test_one_folder_has_one_writer_and_no_lock_outlives_it(
+    forge: Forge, service: Service, tmp_path: Path
+) -> None:
+    command, watch = batch(tmp_path, service, cells=6, n=1)
+    service.latency_s = 5
+    first = forge.start(*command)
+    while not service.asked:
+        time.sleep(0.01)
+    asked = service.calls_made
+    for words in (command, ["resume", str(watch.run)]):
+        second = forge.run(*words)
+        assert second.code == 3, second.out
+        assert f"process {first.pid} on {socket.gethostname()}" in second.out
+    assert service.calls_made - asked <= 6
+    first.kill()
+    assert first.wait().code == -9
+    service.latency_s = 0.0
+    finish(forge, command, watch)
 
 
 def test_the_last_record_torn_at_every_byte(

@@ -1,0 +1,41 @@
+"""``make torture``: the long form of every test that tries to break a promise, and its figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+TESTS = ("tests/torture", "tests/contract", "tests/unit/test_record_kill.py")
+CHOSEN = "torture or spoiled or bodies_without or record_kill"
+
+
+def main() -> int:
+    """Run pytest with the given further arguments, then print what was done."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Path(folder) / "ledger.jsonl"
+        code = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", *TESTS, "-k", CHOSEN, *sys.argv[1:]],
+            env={**os.environ, "RUNNER_TORTURE": str(ledger)},
+            check=False,
+        ).returncode
+        sums: Counter[str] = Counter()
+        for line in ledger.read_text().splitlines() if ledger.exists() else ():
+            sums.update(json.loads(line))
+    print(f"\n{'what was done':<32}{'times':>12}")
+    for what, number in sorted(sums.items()):
+        print(f"{what:<32}{number:>12,}")
+    lost = "0" if code == 0 else "see the failures above"
+    print(f"{'losses':<32}{lost:>12}")
+    print(f"{time.monotonic() - started:,.0f} s")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
