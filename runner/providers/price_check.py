@@ -35,7 +35,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "bedrock_stability": ("bedrock",),
     "bedrock_stable_diffusion": ("bedrock",),
     "bedrock_titan": ("bedrock",),
-    "bfl": ("black_forest_labs",),
+    "black_forest_labs": ("black_forest_labs",),
     "fal": ("fal_ai",),
     "google": ("gemini",),
     "nscale": ("nscale",),
