@@ -1,6 +1,7 @@
 # Two commands set everything up: `make run` (what the default job needs) and `make test` (all).
 PYTHON ?= python3
 BIN := .venv/bin
+SIZE ?= 100
 BODIES ?= 10000
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # A torch process that spins while it waits slows every other process on a small machine.
@@ -17,8 +18,8 @@ test: .venv/.dev lint ## everything that runs in minutes
 test-long: .venv/.dev ## the tests that take minutes each
 	$(BIN)/python -m pytest -m long $(ARGS)
 
-torture: .venv/.dev ## every promise, tried hard; BODIES=N spoiled answers for every provider
-	RUNNER_TORTURE_BODIES=$(BODIES) $(BIN)/python -m tests.torture $(ARGS)
+torture: .venv/.dev ## every promise, tried hard; SIZE=N per cent of it, BODIES=N per provider
+	RUNNER_TORTURE_SIZE=$(SIZE) RUNNER_TORTURE_BODIES=$(BODIES) $(BIN)/python -m tests.torture $(ARGS)
 
 lint: .venv/.dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -16,6 +16,9 @@ from pathlib import Path
 LONG = bool(os.environ.get("RUNNER_TORTURE"))
 """Whether this is the long form."""
 
+SIZE = int(os.environ.get("RUNNER_TORTURE_SIZE", "100"))
+"""Per cent of the long form."""
+
 LEDGER = os.environ.get("RUNNER_TORTURE", "")
 """File to which every test process appends its sums."""
 
@@ -31,13 +34,18 @@ class Figures:
 
     @staticmethod
     def count(*, short: int, long: int) -> int:
-        """A size that depends on the form."""
-        return long if LONG else short
+        """How often something is tried."""
+        return max(short, long * SIZE // 100) if LONG else short
 
     @staticmethod
-    def passages(*short: int) -> Iterable[int]:
+    def step(*, short: int, long: int = 1) -> int:
+        """How far apart the places are at which something is tried."""
+        return min(short, max(1, long * 100 // SIZE)) if LONG else short
+
+    @classmethod
+    def passages(cls, *short: int) -> Iterable[int]:
         """Which passages of a point are tried: a few, or all there are."""
-        return itertools.count(1) if LONG else short
+        return itertools.count(1, cls.step(short=10)) if LONG else short
 
     def save(self) -> None:
         if LEDGER and self.sums:

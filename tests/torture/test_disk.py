@@ -56,7 +56,7 @@ def test_full_at_every_change(
     """The disk refuses the Nth change, once or for good, for every N until nothing is refused."""
     at = 0
     while True:
-        at += figures.count(short=9, long=1)
+        at += figures.step(short=9)
         command, watch = batch(tmp_path / str(at), service, cells=6, n=2)
         command += ["output.quiet=false"]
         env = {"FULL_DISK_AT": str(at), "FULL_DISK_IN": str(watch.run)}
@@ -91,7 +91,7 @@ def test_a_small_disk_page_by_page(
 ) -> None:
     size = 0
     while True:
-        size += figures.count(short=9, long=1)
+        size += figures.step(short=9)
         command, watch = batch(tmp_path / "disk", service, cells=6, n=2)
         prompts = tmp_path / "disk/prompts.txt"
         text = prompts.read_text()

@@ -82,10 +82,15 @@ def test_killed_at_any_time_again_and_again(
     for round_ in range(figures.count(short=1, long=8)):
         command, watch = batch(tmp_path / str(round_), service, cells=240, n=1)
         service.latency_s = 0.02
-        for _ in range(figures.count(short=8, long=30)):
+        start, span = time.monotonic(), 0.0
+        for _ in range(30):
             resume = all((watch.run / name).is_file() for name in ("manifest.json", "plan.json"))
             child = forge.start(*(["resume", str(watch.run), *FINISH] if resume else command))
-            time.sleep(moments.uniform(0.05, 0.45))
+            while not service.asked:
+                time.sleep(0.001)
+            # The first lives until it has sent something; the others as long, more or less.
+            span = span or time.monotonic() - start
+            time.sleep(moments.uniform(0, 1.5 * span) if resume else 0)
             child.kill()
             ended = child.wait()
             if ended.code == 0:
@@ -143,7 +148,7 @@ def test_the_last_record_torn_at_every_byte(
     whole = file.read_bytes()
     last = len(whole) - whole[:-1].rfind(b"\n") - 1
     lock = json.dumps({"pid": 1, "host": "h", "boot_id": "b", "started": "1"})
-    for cut in range(1, last + 1, figures.count(short=211, long=7)):
+    for cut in range(1, last + 1, figures.step(short=211)):
         (watch.run / "run.lock").write_text(lock)
         file.write_bytes(whole[:-cut])
         watch.look()
