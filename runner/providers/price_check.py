@@ -61,7 +61,8 @@ _SIZE = re.compile(r"(\d+)-x-(\d+)\Z")
 _MILLION = 1_000_000
 _ONE_MEGAPIXEL = "1000x1000"
 _ROUNDED_USD = 0.0006
-"""Published prices per image are rounded to a tenth of a cent."""
+_ROUNDED = 0.015
+"""Published prices are rounded, to a tenth of a cent or to two digits: this is no difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +213,7 @@ def _compare_one(
 def _differs(
     choice: str, what: str, ours: float | None, theirs: float | None
 ) -> Iterator[Difference]:
-    if not theirs or (ours is not None and math.isclose(ours, theirs, rel_tol=0.01)):
+    if not theirs or (ours is not None and math.isclose(ours, theirs, rel_tol=_ROUNDED)):
         return
     yield Difference(choice, what, None if ours is None else _usd(ours), _usd(theirs))
 
@@ -235,7 +236,8 @@ def _price(book: PriceBook | None, model: ModelSettings, entry: Listed) -> Price
 def _within(price: Price, usd: float) -> bool:
     if price.low_usd is None or price.high_usd is None:
         return False
-    return price.low_usd - _ROUNDED_USD <= usd <= price.high_usd + _ROUNDED_USD
+    near = max(_ROUNDED_USD, usd * _ROUNDED)
+    return price.low_usd - near <= usd <= price.high_usd + near
 
 
 def _range(price: Price) -> str | None:
