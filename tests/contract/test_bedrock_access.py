@@ -124,6 +124,15 @@ class TestAccess(Machinery):
         done = self.run(server, tmp_path / "run", "provider.options.region=us-west-2")
         assert done.returncode == 0, done.stderr
 
+    @pytest.mark.parametrize("region", ["us west 2", "evil.example/", "eu-west-1\n", "US-EAST-1"])
+    def test_regions_that_are_none(
+        self, server: Loopback, monkeypatch: pytest.MonkeyPatch, region: str
+    ) -> None:
+        monkeypatch.setenv("AWS_REGION", region)
+        with pytest.raises(PrerequisiteError, match="is no AWS region") as caught:
+            make_provider(self.settings(server)).check_ready()
+        assert "\n" not in str(caught.value)
+
     def test_no_credentials(self, server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

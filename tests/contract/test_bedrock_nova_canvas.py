@@ -206,4 +206,7 @@ class TestBedrockNovaCanvas(ProviderContract):
         done = self.run(server, tmp_path / "run", "style.native=PHOTOREALISM")
         assert done.returncode == 0, done.stderr
         assert "2026-09-30" in done.stdout + done.stderr
-        assert server.calls()[0].json["textToImageParams"]["style"] == "PHOTOREALISM"
+        body = server.calls()[0].json
+        assert body["textToImageParams"]["style"] == "PHOTOREALISM"
+        # Without one the API takes the same seed every time.
+        assert "seed" in body["imageGenerationConfig"]

@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ _MODULES = ("boto3", "aiohttp", "pybase64")
 _POOL = 4096
 """Connections that are kept: no fewer than calls may be in flight."""
 _CHUNK = 1 << 20
+_REGION = re.compile(r"[a-z]{2}(-[a-z0-9]+)+")
 _TALKATIVE = ("botocore.auth", "botocore.endpoint", "botocore.parsers")
 """Loggers that write signed requests and whole answers, tokens included, at their debug level."""
 
@@ -109,7 +111,9 @@ class Bedrock:
         self._given_region = region or os.environ.get("AWS_REGION") or None
         self._profile = profile
         self._guardrail = _guardrail_arguments(guardrail)
-        place = self._given_region or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        # boto3 knows the address itself; this one says whose limit it is, and that it is public.
+        place = self._given_region or ""
+        place = place if _REGION.fullmatch(place) else "us-east-1"
         self.http = Http(
             settings,
             base_url=f"https://bedrock-runtime.{place}.amazonaws.com",
@@ -159,7 +163,7 @@ class Bedrock:
         name = self._settings.provider.name
         try:
             session = boto3.Session(profile_name=self._profile, region_name=self._given_region)
-            region = session.region_name
+            region: str | None = session.region_name
         except BotoCoreError as error:
             known = get_session().available_profiles
             also = f"; known profiles: {listed(known)}" if known else ""
@@ -168,6 +172,10 @@ class Bedrock:
             raise PrerequisiteError(
                 f"provider {name}: no AWS region; set it with `export AWS_REGION=us-east-1`, or "
                 "with provider.options.region=us-east-1"
+            )
+        if not _REGION.fullmatch(region):
+            raise PrerequisiteError(
+                f"provider {name}: {region!r} is no AWS region; write it like us-east-1"
             )
         return session
 
