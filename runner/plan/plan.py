@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,7 +18,7 @@ from runner.plan.check import Checked, check
 from runner.plan.compose import Composer
 from runner.plan.files import InputFile, InputFiles, expect
 from runner.plan.index import Index
-from runner.plan.price import PlanSummary, PriceRange, VariantSummary, combinations
+from runner.plan.price import PlanSummary, PriceRange, VariantSummary, Workload, combinations
 from runner.plan.saved import load, save
 from runner.plan.spec import PlanSpec, Variant
 from runner.plan.values import cell_key, coerce
@@ -242,6 +243,15 @@ class Plan:
             price=PriceRange.total(line.price for line in lines),
             warnings=self.warnings,
         )
+
+    def workloads(self, variant: int) -> Mapping[Workload, int]:
+        """The cells of a variant, counted by what their time depends on most."""
+        counts: Counter[Workload] = Counter()
+        composer, maker = self._composers[variant], self._makers[variant]
+        for params, points in combinations(composer, maker, self._index):
+            workload = (params.size, params.quality, params.steps)
+            counts[workload] += points * self.variants[variant].n
+        return counts
 
     def _grouping(self, variant: int, provider: Provider) -> Grouping:
         return Grouping(self._composers[variant], self._makers[variant], self._index, provider)

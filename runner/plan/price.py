@@ -17,6 +17,9 @@ from runner.settings.cell import CellParams, CostBasis
 PRICE_KEYS: frozenset[str] = frozenset({"size", "quality", "steps", "background", "output_format"})
 """Keys that the price of an image and the size of a call may depend on, within one variant."""
 
+Workload = tuple[str | None, str | None, int | None]
+"""Size, quality and steps: what the time of an image depends on most, within one variant."""
+
 
 @dataclass(frozen=True, slots=True)
 class PriceRange:
