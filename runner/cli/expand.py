@@ -28,7 +28,8 @@ from runner.cli.composer import (
 )
 from runner.cli.overrides import cell_key, key_of, prepare, quoted
 from runner.plan.grammar import AxisValues, axis_values, from_override
-from runner.settings.cell import PIPELINE_KEYS
+from runner.plan.pictures import every_picture, stands_for_many
+from runner.settings.cell import FILE_KEYS, PIPELINE_KEYS
 from runner.settings.errors import RequestError
 from runner.settings.load import read_settings, validate
 from runner.settings.schema import PromptStyle, Settings
@@ -117,10 +118,23 @@ def expand(
             from_files[cell] = axis_values(key, config_values)
         elif key not in dimensions:
             dimensions[key] = _choices(loader, key, config_values)
-    axes = {**from_files, **axes}
+    axes = _with_pictures({**from_files, **axes}, task_config(base).get("pipeline") or {})
     variants = _variants(loader, config_name, fixed, dimensions, base)
     styles = _styles(loader, config_name, axes)
     return Expanded(tuple(variants), axes, styles, base, tuple(prepared))
+
+
+def _with_pictures(
+    axes: dict[str, AxisValues], pipeline: dict[str, Any]
+) -> dict[str, AxisValues]:
+    """The axes with folders, patterns and runs written out; a lone one becomes an axis."""
+    for key in sorted(FILE_KEYS):
+        if key in axes:
+            if any(map(stands_for_many, axes[key])):
+                axes[key] = every_picture(axes[key], f"pipeline.{key}")
+        elif stands_for_many(pipeline.get(key)):
+            axes[key] = every_picture([pipeline[key]], f"pipeline.{key}")
+    return axes
 
 
 def _parse(prepared: Sequence[str], loader: ConfigLoader, config_name: str) -> list[Override]:
@@ -173,7 +187,10 @@ def _file_axes(
     """
     lists = {
         key: value
-        for key, value in {**task, **task.get("pipeline", {})}.items()
+        for key, value in {
+            **task,
+            **{f"pipeline.{name}": value for name, value in (task.get("pipeline") or {}).items()},
+        }.items()
         if cell_key(key) and isinstance(value, list) and _axis_key(key) not in {*given, *pinned}
     }
     swept = {
@@ -231,7 +248,8 @@ def without_axis_lists(config: dict[str, Any]) -> dict[str, Any]:
     pipeline = cleaned.get("pipeline")
     if isinstance(pipeline, dict):
         cleaned["pipeline"] = {
-            key: None if isinstance(value, list) else value for key, value in pipeline.items()
+            key: None if key in PIPELINE_KEYS and isinstance(value, list) else value
+            for key, value in pipeline.items()
         }
     return cleaned
 
