@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote, urlsplit
@@ -43,7 +42,8 @@ class AzureOpenAIProvider(ImagesProvider):
         self.options = validate(AzureOptions, settings.provider.options, "provider.options")
         http = sdk_http(
             settings,
-            base_url=os.environ.get(ADDRESS_VARIABLE) or None,
+            base_url=None,
+            address_variable=ADDRESS_VARIABLE,
             variables=VARIABLES[self.options.auth],
             key_required=self.options.auth == "api_key" or not has_identity(),
             auth=self._key_headers,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import ClassVar
 
 from runner.providers.net import FaultRules
@@ -40,7 +39,8 @@ class LiteLLMProxyProvider(ImagesProvider):
         options = validate(ImagesOptions, settings.provider.options, "provider.options")
         http = sdk_http(
             settings,
-            base_url=os.environ.get(ADDRESS_VARIABLE) or None,
+            base_url=None,
+            address_variable=ADDRESS_VARIABLE,
             variables=KEY_VARIABLES,
             key_required=False,
             rules=RULES,

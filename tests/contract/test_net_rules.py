@@ -138,6 +138,17 @@ class TestAddresses:
         with pytest.raises(RequestError, match="no address of its own"):
             check_base_url(settings(), None)
 
+    def test_the_vendors_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(RequestError, match="export ITS_ADDRESS="):
+            check_base_url(settings(), None, "ITS_ADDRESS")
+        monkeypatch.setenv("ITS_ADDRESS", "https://its.example/v1/")
+        assert check_base_url(settings(), None, "ITS_ADDRESS").text == "https://its.example/v1"
+        mine = check_base_url(settings("https://mine.example"), None, "ITS_ADDRESS")
+        assert mine.text == "https://mine.example"
+        monkeypatch.setenv("ITS_ADDRESS", "http://its.example")
+        with pytest.raises(RequestError, match=r"\(from ITS_ADDRESS\)"):
+            check_base_url(settings(), None, "ITS_ADDRESS")
+
     @pytest.mark.parametrize(
         "url",
         [

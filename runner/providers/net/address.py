@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,39 +39,47 @@ class BaseUrl:
     loopback: bool
 
 
-def check_base_url(settings: VariantSettings, default: str | None) -> BaseUrl:
-    """Check ``provider.base_url``, or take the vendor's address.
+def check_base_url(
+    settings: VariantSettings, default: str | None, variable: str | None = None
+) -> BaseUrl:
+    """Check ``provider.base_url``, or take the address of the environment, or the vendor's.
+
+    Args:
+        settings: The variant.
+        default: The vendor's address.
+        variable: The environment variable that the vendor documents for the address.
 
     Raises:
         RequestError: None is given and there is no default; or it is neither https nor http on
             loopback, or carries a user name, a query or a fragment.
     """
     given = settings.provider.base_url
-    text = given or default
+    exported = os.environ.get(variable, "").strip() if variable else ""
+    text = given or exported or default
     name = settings.provider.name
     if text is None:
+        how = f" with `export {variable}=https://…`, or" if variable else ", for example"
         raise RequestError(
-            f"provider.base_url: provider {name} has no address of its own; set it, for example "
+            f"provider.base_url: provider {name} has no address of its own; set it{how} "
             "provider.base_url=http://127.0.0.1:8000/v1"
         )
+    place = "provider.base_url" + (f" (from {variable})" if exported and not given else "")
     try:
         parts = urlsplit(text.strip())
         host, readable = (parts.hostname or "").lower(), parts.port != 0
     except ValueError:
         host, readable = "", False
     if not host or not readable or parts.scheme not in {"https", "http"}:
-        raise RequestError(
-            "provider.base_url: this is not an address; write it like https://host/v1"
-        )
+        raise RequestError(f"{place}: this is not an address; write it like https://host/v1")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise RequestError(
-            "provider.base_url: a user name, password, query or fragment does not belong here; "
+            f"{place}: a user name, password, query or fragment does not belong here; "
             "keys come from the environment (provider.api_key_env=NAME)"
         )
     loopback = is_loopback(host)
     if parts.scheme == "http" and not loopback:
         raise RequestError(
-            f"provider.base_url={text}: plain http would send the key readable for everyone on "
+            f"{place}={text}: plain http would send the key readable for everyone on "
             "the way; use https, or http on loopback (an SSH tunnel: ssh -L 8000:HOST:PORT …)"
         )
     path = parts.path.rstrip("/")

@@ -71,6 +71,7 @@ class Http:
     Args:
         settings: The variant.
         base_url: The vendor's address; ``None``: the user must give one.
+        address_variable: The environment variable that the vendor documents for the address.
         variables: Environment variables with the key, the documented one first.
         key_required: Whether a call without a key makes no sense.
         auth: Makes the headers that carry the key.
@@ -89,6 +90,7 @@ class Http:
         settings: VariantSettings,
         *,
         base_url: str | None,
+        address_variable: str | None = None,
         variables: Sequence[str] = (),
         key_required: bool = True,
         auth: Callable[[str], Mapping[str, str]] = bearer,
@@ -97,7 +99,7 @@ class Http:
         modules: Sequence[str] = ("aiohttp", "pybase64"),
         domain: str | None = None,
     ) -> None:
-        self.base = check_base_url(settings, base_url)
+        self.base = check_base_url(settings, base_url, address_variable)
         self.keys = Keys(settings, *variables, required=key_required)
         self.rules = rules
         self._settings = settings
