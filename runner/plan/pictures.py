@@ -48,7 +48,7 @@ def _pictures(text: str, key: str) -> list[str]:
         found = [str(path) for path in Path(text).iterdir() if _is_picture(path)]
         found.sort(key=_as_counted)
     else:
-        found = sorted(glob.glob(text, recursive=True), key=_as_counted)
+        found = sorted(glob.glob(text, recursive=True), key=_as_counted)  # noqa: PTH207
         found = [path for path in found if _is_picture(Path(path))]
     if not found:
         kinds = listed(sorted(SUFFIXES))
