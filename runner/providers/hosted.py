@@ -24,8 +24,9 @@ from runner.providers.net import (
     grey_mask,
     inverted_mask,
     native_fields,
-    size_problem,
+    pixels_of,
 )
+from runner.providers.net.inputs import file_problems
 from runner.providers.prices import price_book
 from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size
 from runner.settings.cell import CellParams, Json, PipelineKind, Scalar
@@ -165,7 +166,7 @@ class Hosted:
 
     def check(self, params: CellParams) -> list[str]:
         """What ranges cannot say: sizes, the length of the prompt, whether a mask fits."""
-        found = []
+        found = list(file_problems(self.kind, params))
         try:
             self.size(params)
         except SizeError as error:
@@ -180,8 +181,6 @@ class Hosted:
         most = self.traits.max_prompt
         if most is not None and len(params.prompt) > most:
             found.append(f"prompt: {len(params.prompt):,} characters, at most {most:,} are taken")
-        if params.mask and (problem := size_problem(params.image, params.mask)):
-            found.append(problem)
         if 1 + len(self._more) > self.route.most_images > 1:
             found.append(f"provider.options.images: at most {self.route.most_images - 1} are taken")
         return found
@@ -205,11 +204,16 @@ class Hosted:
         return sizes.ratio(params.size) if by_ratio else sizes.pixels(params.size)
 
     def estimate(self, params: CellParams) -> Price:
-        """By the price book; where no size was asked for, for the model's own default."""
+        """By the price book; where no size was asked for, the model's own or the input's."""
         if self.book is None:
             return UNKNOWN_PRICE
         size, sizes = self.size(params), self.traits.sizes
-        native = size.native if size else sizes.table[0] if sizes and sizes.table else None
+        native = size.native if size else None
+        if size is None and self.kind != "text2img":
+            pixels = pixels_of(params.image or params.control_image)
+            native = f"{pixels[0]}x{pixels[1]}" if pixels else None
+        elif size is None and sizes is not None and sizes.table:
+            native = sizes.table[0]
         return self.book.per_image(
             size=native, quality=params.quality, pipeline=self.kind, style=params.style
         )

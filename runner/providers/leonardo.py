@@ -39,10 +39,10 @@ from runner.providers.net import (
     given,
     native_fields,
     sent_fields,
-    size_problem,
     take_all,
     text,
 )
+from runner.providers.net.inputs import file_problems
 from runner.providers.prices import price_book, settle
 from runner.providers.sizes import Chosen, SizeError
 from runner.settings.cell import CellParams, Json
@@ -162,15 +162,13 @@ class LeonardoProvider(Provider):
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes, the length of the prompt, and whether image and mask fit."""
-        found = []
+        found = list(file_problems(self.settings.pipeline.name, params))
         try:
             self._size(params)
         except SizeError as error:
             found.append(str(error))
         if len(params.prompt) > 1500:
             found.append(f"prompt: {len(params.prompt):,} characters, at most 1,500 are taken")
-        if params.mask and (problem := size_problem(params.image, params.mask)):
-            found.append(problem)
         return found
 
     def _size(self, params: CellParams) -> Chosen:

@@ -71,7 +71,9 @@ class TestFal(ProviderContract):
         assert server.calls()[0].path == "/fal-ai/flux/dev/image-to-image"
         assert answer.params_sent["strength"] == 0.7
         assert "image_url" not in answer.params_sent
-        assert make_provider(settings).check(self.params(size="1024x1024")) == []
+        assert answer.cost_usd == pytest.approx(0.03), "by the size of the input"
+        (problem,) = make_provider(settings).check(self.params())
+        assert problem.startswith("pipeline.image: ")
 
     def test_several_inputs(self, server: Loopback, image: Path, tmp_path: Path) -> None:
         second = tmp_path / "second.webp"

@@ -167,6 +167,11 @@ class TestLeonardo(ProviderContract):
         assert sent["userElements"] == [{"userLoraId": 12}]
         assert sent["public"] is False
 
+    def test_what_a_pipeline_needs(self) -> None:
+        provider = make_provider(self.settings(None, "pipeline.name=controlnet"))
+        (problem,) = provider.check(self.params())
+        assert problem.startswith("pipeline.control_image: ")
+
     def test_wrong_options_are_told_together(self) -> None:
         wrong = ("contrast=2", "alchemy=true", "ultra=true", "control=stile_reference")
         with pytest.raises(RequestError) as caught:

@@ -164,7 +164,7 @@ class TestStability(ProviderContract):
     def test_what_a_service_needs(self) -> None:
         overrides = ("model=stability/search_replace", "pipeline.name=img2img")
         provider = make_provider(self.settings(None, *overrides))
-        (problem,) = provider.check(self.params(image="in.png"))
+        (problem,) = provider.check(self.params(image="https://example.com/in.png"))
         assert problem.startswith("provider.options.search_prompt: ")
         with pytest.raises(RequestError, match="search_prompt: model"):
             make_provider(self.settings(None, "+provider.options.search_prompt=x"))

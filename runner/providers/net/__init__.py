@@ -10,6 +10,7 @@ from runner.providers.net.inputs import (
     file_identity,
     grey_mask,
     inverted_mask,
+    pixels_of,
     size_problem,
 )
 from runner.providers.net.jobs import JobError, Jobs, Pace, Running, sent_fields
@@ -42,6 +43,7 @@ __all__ = [
     "json_object",
     "native_fields",
     "one_line",
+    "pixels_of",
     "require",
     "sent_fields",
     "size_problem",

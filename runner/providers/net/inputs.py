@@ -150,6 +150,15 @@ def file_problems(pipeline: PipelineKind, params: CellParams) -> Iterator[str]:
         yield problem
 
 
+def pixels_of(path: str | None, what: str = "pipeline.image") -> tuple[int, int] | None:
+    """Width and height of an input image on disk; ``None`` where that cannot be told here."""
+    try:
+        width, height = _measured(path, what) or (None, None)
+    except RequestError:
+        return None
+    return None if width is None or height is None else (width, height)
+
+
 def size_problem(image: str | None, mask: str | None) -> str | None:
     """What is wrong with an image and its mask on disk, before anything is sent.
 
