@@ -29,7 +29,14 @@ _EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("pyarrow", "datasets"),
 }
 
-_KEY_ENDINGS = ("_API_KEY", "_API_TOKEN", "_ACCESS_KEY_ID", "_TOKEN", "_API_KEY_ID")
+_KEY_ENDINGS = (
+    "_API_KEY",
+    "_API_TOKEN",
+    "_ACCESS_KEY_ID",
+    "_TOKEN",
+    "_API_KEY_ID",
+    "_TOKEN_BEDROCK",
+)
 
 
 def command(argv: list[str]) -> int:
