@@ -2,6 +2,7 @@
  *
  * LD_PRELOAD it. FULL_DISK_AT=N and FULL_DISK_IN=/folder: the Nth call that changes something in
  * that folder, and all after it, fail with ENOSPC. FULL_DISK_ONCE=1: only the Nth does.
+ * FULL_DISK_TOLD=/file is made when one does.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -24,6 +25,8 @@ static int full(const char *path) {
     if (!wish || !folder || !path || strncmp(path, folder, strlen(folder))) return 0;
     long at = atol(wish), now = atomic_fetch_add(&passages, 1) + 1;
     if (now != at && (now < at || getenv("FULL_DISK_ONCE"))) return 0;
+    const char *told = getenv("FULL_DISK_TOLD");
+    if (told) close(creat(told, 0666));
     errno = ENOSPC;
     return 1;
 }

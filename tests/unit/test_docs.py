@@ -32,6 +32,14 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_every_promise_names_a_test_that_exists() -> None:
+    text = (REPOSITORY / "docs/reliability.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text)
+    assert len(named) > 30
+    for path, name in named:
+        assert f"def {name}(" in (REPOSITORY / path).read_text(), f"{path}::{name}"
+
+
 def test_the_readme_names_only_commands_that_exist() -> None:
     from runner.cli.main import COMMANDS
 
