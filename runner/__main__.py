@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -13,12 +14,19 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Who shuts a machine down means the same as who presses Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from runner.cli.main import run
-    from runner.settings.secrets import RedactedStream, remember_environment
+    # Imports and configs are made to stay: looking for garbage in them is a tenth of a start.
+    # Whatever works for long turns it on again.
+    gc.disable()
+    try:
+        from runner.cli.main import run
+        from runner.settings.secrets import RedactedStream, remember_environment
 
-    remember_environment()
-    sys.stdout, sys.stderr = RedactedStream(sys.stdout), RedactedStream(sys.stderr)
-    sys.exit(run(sys.argv[1:]))
+        remember_environment()
+        sys.stdout, sys.stderr = RedactedStream(sys.stdout), RedactedStream(sys.stderr)
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import gc
 import json
 import os
 import shlex
@@ -11,22 +11,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.cli.expand import Composed, Expanded
-from runner.cli.saved import Saved
-from runner.engine.marking import Marker
-from runner.engine.progress import choose
-from runner.engine.run import RETRIED, Job, Result, execute
-from runner.engine.stop import Stop
+from runner.engine.result import Result
 from runner.plan import Plan, PlanSpec, PlanSummary, PriceRange, PromptFile, Variant
 from runner.providers.contract import Provider
 from runner.providers.registry import make_provider
-from runner.record.derive import read_failures
+from runner.record.outcomes import RETRIED, CellOutcome
 from runner.record.paths import RunPaths
-from runner.record.state import CellOutcome
 from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from runner.cli.saved import Saved
 
 _NAMED = frozenset({"provider", "model", "model.name", "provider.name"})
 """Choices that a label shows by the names of what was chosen."""
@@ -122,6 +120,18 @@ def run_batch(batch: Batch) -> int:
         for warning in _warnings(summary):
             print(f"warning: {warning}", file=sys.stderr)
         print(f"{headline(summary)} → {paths.root}", file=sys.stderr)
+    if done := _done_before(batch):
+        _tell(done, paths)
+        return 0
+    # Only now: a run that has nothing to do needs no engine.
+    gc.enable()
+    import asyncio
+
+    from runner.engine.marking import Marker
+    from runner.engine.progress import choose
+    from runner.engine.run import Job, execute
+    from runner.engine.stop import Stop
+
     stop = Stop()
     job = Job(
         plan=plan,
@@ -241,6 +251,34 @@ def _saved_seed(paths: RunPaths) -> int | None:
     return Plan.from_json(json.loads(paths.plan.read_bytes()), paths.root).spec.seed
 
 
+def _done_before(batch: Batch) -> Result | None:
+    """How the run ended that made all of this plan; ``None``: there is something to do.
+
+    Only the last thing that a run writes says that its plan is done.
+    """
+    paths = batch.paths
+    if not (paths.manifest.is_file() and paths.gallery.is_file()):
+        return None
+    try:
+        found = json.loads(paths.manifest.read_bytes())
+        if found["status"] != "done" or found["plan_hash"] != batch.plan.hash:
+            return None
+        return Result(
+            status="done",
+            planned=batch.summary.cells,
+            there=batch.summary.cells,
+            counts=found["counts"],
+            made=0,
+            reused=0,
+            tried=0,
+            cost_usd=found["cost_usd"] or 0.0,
+            unknown_usd=found["cost_unknown_worst_usd"] or 0.0,
+            elapsed_s=0.0,
+        )
+    except (ValueError, KeyError, TypeError):
+        return None  # not a manifest of ours: the engine says what is wrong with it
+
+
 def _check_ready(batch: Batch) -> None:
     """What would stop the run is told before anything is written."""
     limits = batch.settings.limits
@@ -251,7 +289,10 @@ def _check_ready(batch: Batch) -> None:
             f"{counted(price.unknown, 'image')} is "
             "unknown, so the budget cannot hold; limits.allow_unknown_price=true starts anyway"
         )
-    Marker(batch.settings.output)
+    if batch.settings.output.embed:
+        from runner.engine.marking import Marker
+
+        Marker(batch.settings.output)
     for provider in batch.providers:
         provider.check_ready()
 
@@ -282,9 +323,12 @@ def _tell(result: Result, paths: RunPaths) -> None:
     if result.reused:
         made += f", {result.reused:,} reused from earlier runs"
     print(f"{made}, {result.there:,} of {result.planned:,} there · {result.elapsed_s:.1f} s{money}")
-    causes = Counter((row.outcome, row.kind, row.message) for row in read_failures(paths))
-    for (outcome, kind, message), count in causes.most_common(5):
-        print(f"{count:,} {outcome} ({kind}){': ' + message if message else ''}")
+    if result.status != "done":
+        from runner.record.derive import read_failures
+
+        causes = Counter((row.outcome, row.kind, row.message) for row in read_failures(paths))
+        for (outcome, kind, message), count in causes.most_common(5):
+            print(f"{count:,} {outcome} ({kind}){': ' + message if message else ''}")
     for reason in result.stopped:
         print(f"stopped: {reason}")
     if result.exhausted:

@@ -95,38 +95,38 @@ def expand(
     prepared = prepare(
         overrides, multirun=multirun, options_of=lambda group: group_options(loader, group)
     )
-    fixed: list[str] = []
+    # Without -m nothing is swept, and Hydra itself parses what was typed.
+    fixed, swept = ([], list(prepared)) if multirun else (list(prepared), [])
     dimensions: dict[str, list[str]] = {}
     axes: dict[str, AxisValues] = {}
-    for text, override in zip(prepared, _parse(prepared, loader, config_name), strict=True):
+    for text, override in zip(swept, _parse(swept, loader, config_name), strict=True):
         key = override.get_key_element().lstrip("+~")
-        if not (multirun and override.is_sweep_override()):
+        if not override.is_sweep_override():
             fixed.append(text)
         elif _axis_key(key) or key == "n":
-            name, swept = from_override(override)
-            axes[name] = swept
+            name, values = from_override(override)
+            axes[name] = values
         else:
             dimensions[key] = _points(override, loader)
-    first = [values[0] for values in dimensions.values()]
+    first = [choices[0] for choices in dimensions.values()]
     base = compose(loader, config_name, [*fixed, *first])
     pinned = {cell for text in fixed if (cell := cell_key(key_of(text)))}
     if any(key_of(text) == "prompts" and not text.endswith("=null") for text in fixed):
         pinned.add("prompt")  # the file's prompts, not those that a config lists
     from_files: dict[str, AxisValues] = {}
-    for key, config_values in _file_axes(task_config(base), axes, pinned).items():
+    task = task_config(base)
+    for key, config_values in _file_axes(task, axes, pinned).items():
         if cell := _axis_key(key):
             from_files[cell] = axis_values(key, config_values)
         elif key not in dimensions:
             dimensions[key] = _choices(loader, key, config_values)
     axes = _with_pictures({**from_files, **axes}, task_config(base).get("pipeline") or {})
-    variants = _variants(loader, config_name, fixed, dimensions, base)
+    variants = _variants(loader, config_name, fixed, dimensions, task)
     styles = _styles(loader, config_name, axes)
     return Expanded(tuple(variants), axes, styles, base, tuple(prepared))
 
 
-def _with_pictures(
-    axes: dict[str, AxisValues], pipeline: dict[str, Any]
-) -> dict[str, AxisValues]:
+def _with_pictures(axes: dict[str, AxisValues], pipeline: dict[str, Any]) -> dict[str, AxisValues]:
     """The axes with folders, patterns and runs written out; a lone one becomes an axis."""
     for key in sorted(FILE_KEYS):
         if key in axes:
@@ -191,7 +191,10 @@ def _file_axes(
             **task,
             **{f"pipeline.{name}": value for name, value in (task.get("pipeline") or {}).items()},
         }.items()
-        if cell_key(key) and isinstance(value, list) and _axis_key(key) not in {*given, *pinned}
+        if cell_key(key)
+        and isinstance(value, list)
+        and _axis_key(key) not in given
+        and not (key == "prompt" and task.get("prompts"))  # the file's own stand instead
     }
     swept = {
         key: value
@@ -218,14 +221,16 @@ def _variants(
     config_name: str,
     fixed: list[str],
     dimensions: dict[str, list[str]],
-    base: DictConfig,
+    base: dict[str, Any],
 ) -> list[Composed]:
     """One composed config per combination; the one without dimensions is composed already."""
     variants: list[Composed] = []
     problems: list[str] = []
     _refuse_many(math.prod(map(len, dimensions.values())), " × ".join(dimensions))
     for point in itertools.product(*dimensions.values()):
-        config = task_config(compose(loader, config_name, [*fixed, *point]) if point else base)
+        config = base
+        if point:
+            config = task_config(compose(loader, config_name, [*fixed, *point]))
         try:
             refuse_secrets(config)
             settings = read_settings(without_axis_lists(config), {key_of(text) for text in fixed})

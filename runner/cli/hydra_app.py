@@ -25,7 +25,6 @@ from runner.cli.composer import (
     make_hydra,
     parse_flags,
 )
-from runner.cli.overrides import prepare
 from runner.cli.sweeper import register
 from runner.settings.errors import RequestError, RunnerError
 from runner.settings.secrets import refuse_secret_overrides
@@ -101,6 +100,8 @@ def _show(line: CommandLine) -> bool:
 
 
 def _multirun(line: CommandLine) -> int:
+    from runner.cli.overrides import prepare
+
     loader = line.hydra.config_loader
     overrides = prepare(
         line.flags.overrides,

@@ -12,7 +12,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli.expand import without_axis_lists
-from runner.engine.run import places_of
 from runner.plan import Plan
 from runner.providers.contract import Provider
 from runner.providers.registry import make_provider
@@ -110,6 +109,8 @@ def saved_places(paths: RunPaths) -> Places | None:
     state = load_state(paths)
     if len(state.plans) < 2:
         return None
+    from runner.engine.run import places_of
+
     plan = Plan.from_json(json.loads(paths.plan.read_text(encoding="utf-8")), root=paths.root)
     return places_of(plan, state)
 

@@ -16,6 +16,7 @@ from runner.engine.lane import Sent, Shared, VariantRun, run_lane, utc_now
 from runner.engine.limits import Limiter, Room
 from runner.engine.outcome import Written, adopt, recipe_id
 from runner.engine.progress import Progress
+from runner.engine.result import Result
 from runner.engine.stop import Stop
 from runner.plan import Plan
 from runner.providers.contract import Call, Provider
@@ -32,16 +33,14 @@ from runner.record.manifest import (
     read_manifest,
     write_manifest,
 )
+from runner.record.outcomes import RETRIED, CellOutcome
 from runner.record.paths import RunPaths
 from runner.record.reader import Places
 from runner.record.reuse import EarlierRuns, reused
-from runner.record.state import CellOutcome, RunState, load_state, unanswered_images
+from runner.record.state import RunState, load_state, unanswered_images
 from runner.record.store import RunStore
 from runner.settings.cell import Cell, CostBasis, Json
 from runner.settings.schema import LimitSettings, RetrySettings
-
-RETRIED: frozenset[CellOutcome] = frozenset({"failed", "unknown"})
-"""Outcomes of earlier processes that are tried again unless the user says otherwise."""
 
 REFRESH_S = 5.0
 """Seconds between two manifests of a run that goes on."""
@@ -90,39 +89,6 @@ class Job:
     stop: Stop = field(default_factory=Stop)
     reuse: bool = False
     refresh: Callable[[], None] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """How a run ended.
-
-    Attributes:
-        status: ``done``, ``incomplete`` or ``interrupted``.
-        planned: Cells of the plan.
-        there: How many of them have their image.
-        counts: Cells by outcome, earlier processes' included.
-        made: Images that this process made.
-        reused: Images that this process took from other runs.
-        tried: Attempts that this process made.
-        cost_usd: What is known to have been paid, earlier processes' included.
-        unknown_usd: What calls without an answer may have cost at most.
-        elapsed_s: Wall seconds of this process.
-        stopped: Sentences about providers that were stopped.
-        exhausted: Whether the budget ended the run.
-    """
-
-    status: RunStatus
-    planned: int
-    there: int
-    counts: Mapping[CellOutcome, int]
-    made: int
-    reused: int
-    tried: int
-    cost_usd: float
-    unknown_usd: float
-    elapsed_s: float
-    stopped: Sequence[str] = field(default_factory=tuple)
-    exhausted: bool = False
 
 
 async def execute(job: Job) -> Result:

@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import BinaryIO
 
 from runner.record.journal import decode
+from runner.record.outcomes import CellOutcome
 from runner.record.paths import RunPaths
 from runner.record.rows import AttemptRecord, FailureRow, ImageRow, SentRecord
-from runner.record.state import CellOutcome, RunState
+from runner.record.state import RunState
 
 CUT_OFF = "the process ended before the answer came; resume settles it"
 

@@ -12,7 +12,6 @@ from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 from zlib import crc32
 
 from runner.record.ids import ID_BYTES, IdTable
@@ -27,11 +26,10 @@ from runner.record.journal import (
     decode,
     intact,
 )
+from runner.record.outcomes import CellOutcome
 from runner.record.paths import RunPaths, image_name
 from runner.record.rows import NoteRecord, OpenRecord, SentRecord
 from runner.settings.cell import Json
-
-CellOutcome = Literal["done", "refused", "failed", "unknown"]
 
 _NAMES: tuple[CellOutcome | None, ...] = (None, "done", "refused", "failed", "unknown")
 _CODES = {b"retry": 0, b"done": 1, b"refused": 2, b"failed": 3, b"unknown": 4}

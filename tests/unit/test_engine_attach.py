@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from runner.engine.marking import Marker
 from runner.engine.progress import Quiet
-from runner.engine.run import RETRIED, Job, Result, execute
+from runner.engine.result import Result
+from runner.engine.run import Job, execute
 from runner.plan import Plan, PlanSpec, Variant
 from runner.providers.contract import Answer, Call, Listener, ProviderError
 from runner.record.derive import read_failures, read_rows
 from runner.record.manifest import read_manifest
+from runner.record.outcomes import RETRIED, CellOutcome
 from runner.record.paths import RunPaths
-from runner.record.state import CellOutcome, load_state
+from runner.record.state import load_state
 from runner.record.verify import verify
 from runner.settings.cell import Json
 from runner.settings.schema import OutputSettings

@@ -11,7 +11,8 @@ import pytest
 
 from runner.engine.marking import Marker
 from runner.engine.progress import Quiet
-from runner.engine.run import RETRIED, Job, Result, execute
+from runner.engine.result import Result
+from runner.engine.run import Job, execute
 from runner.plan import Plan, PlanSpec, Variant
 from runner.providers.contract import (
     Answer,
@@ -28,6 +29,7 @@ from runner.providers.contract import (
 from runner.providers.fake import draw_card
 from runner.record.derive import read_failures, read_rows
 from runner.record.manifest import read_manifest
+from runner.record.outcomes import RETRIED
 from runner.record.paths import RunPaths
 from runner.record.verify import verify
 from runner.settings.cell import CellParams, Json

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from runner.cli.batch import fresh_folder, run_saved
 from runner.cli.saved import Saved, read_saved, run_folder
-from runner.engine.run import RETRIED
 from runner.record.atomic import put_durably
 from runner.record.facts import package_versions
 from runner.record.manifest import read_manifest
+from runner.record.outcomes import RETRIED
 from runner.record.paths import RunPaths
 from runner.record.rerun import CellVerdict, compare_runs
 from runner.record.rows import ImageRow

@@ -6,8 +6,7 @@ from typing import get_args
 
 from runner.cli.batch import run_saved
 from runner.cli.saved import read_saved, run_folder
-from runner.engine.run import RETRIED
-from runner.record.state import CellOutcome
+from runner.record.outcomes import RETRIED, CellOutcome
 from runner.settings.errors import RequestError, listed
 
 _CHOICES = tuple(name for name in get_args(CellOutcome) if name != "done")
