@@ -17,6 +17,7 @@ from runner.providers.contract import ProviderError
 from runner.providers.net import Http
 from runner.providers.net.threads import in_thread
 from runner.settings.errors import PrerequisiteError
+from runner.settings.secrets import remember
 
 VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 PROJECT_VARIABLES = ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT")
@@ -121,7 +122,7 @@ class GoogleCredentials:
         from google.oauth2 import service_account
 
         path = self._path()
-        if path is None:
+        if path is None or self._variable == VARIABLE:
             found, project = google.auth.default(scopes=SCOPES)
             return found, project
         held = _read(path, self._variable)
@@ -172,6 +173,9 @@ def _read(path: Path, variable: str) -> Mapping[str, Any]:
             f"provider vertex: {variable} must hold the path of a credentials file that can be "
             "read: a service account's key, or what `gcloud auth application-default login` writes"
         )
+    for name in ("private_key", "refresh_token", "client_secret"):
+        if isinstance(held.get(name), str):
+            remember(held[name])
     return held
 
 

@@ -22,6 +22,7 @@ from runner.providers.contract import (
     Price,
 )
 from runner.providers.net import Http, Inputs, file_identity, given, one_line
+from runner.providers.net.outputs import mapping, text
 from runner.providers.net.sdk import answer_to
 from runner.providers.prices import Usage, price_book, settle
 from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size
@@ -298,8 +299,8 @@ class GeminiImages:
         return Answer(
             outputs=(output,),
             params_sent=sent,
-            model_reported=_text(found.get("modelVersion")),
-            request_id=_text(found.get("responseId")),
+            model_reported=text(found.get("modelVersion")),
+            request_id=text(found.get("responseId")),
             usage=dict(usage) if isinstance(usage, Mapping) else {},
             cost_usd=cost,
             cost_basis=basis,
@@ -308,30 +309,28 @@ class GeminiImages:
     async def _output(
         self, reply: Mapping[str, Any], seed: int | None, notes: list[str]
     ) -> Picture | Missing:
-        feedback = _mapping(reply.get("promptFeedback"))
-        if reason := _text(feedback.get("blockReason")):
+        feedback = mapping(reply.get("promptFeedback"))
+        if reason := text(feedback.get("blockReason")):
             said = self._said(feedback.get("blockReasonMessage"))
             return Missing(
                 outcome="refused", kind="prompt_blocked", code=reason, message=said or "blocked"
             )
         candidates = reply.get("candidates")
         first = candidates[0] if isinstance(candidates, list) and candidates else None
-        candidate = _mapping(first)
-        parts = _mapping(candidate.get("content")).get("parts")
+        candidate = mapping(first)
+        parts = mapping(candidate.get("content")).get("parts")
         kept = [
             part
             for part in (parts if isinstance(parts, list) else [])
             if isinstance(part, Mapping) and not part.get("thought")
         ]
-        images = [data for part in kept if (data := _mapping(part.get("inlineData")))]
-        words = " ".join(text for part in kept if (text := _text(part.get("text"))))
+        images = [data for part in kept if (data := mapping(part.get("inlineData")))]
+        words = " ".join(said for part in kept if (said := text(part.get("text"))))
         if images:
             if len(images) > 1:
                 notes = [*notes, f"{len(images)} images came, 1 was asked for"]
-            return await self.http.take(
-                _text(images[0].get("data")), seed_sent=seed, warnings=notes
-            )
-        reason = _text(candidate.get("finishReason"))
+            return await self.http.take(text(images[0].get("data")), seed_sent=seed, warnings=notes)
+        reason = text(candidate.get("finishReason"))
         message = self._said(candidate.get("finishMessage")) or self._said(words)
         if reason in REFUSED:
             return Missing(
@@ -346,8 +345,8 @@ class GeminiImages:
             message=message or "no image in the answer",
         )
 
-    def _said(self, text: object) -> str:
-        return self.http.keys.redact(one_line(text)) if isinstance(text, str) else ""
+    def _said(self, found: object) -> str:
+        return self.http.keys.redact(one_line(found)) if isinstance(found, str) else ""
 
 
 def read_usage(usage: object, picture: bool) -> Usage | None:
@@ -387,11 +386,3 @@ def _modality(details: object, name: str) -> int | None:
 def _count(figures: Mapping[str, Any], name: str) -> int:
     value = figures.get(name)
     return value if isinstance(value, int) and value > 0 else 0
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
