@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.providers.contract import Answer, Call, Picture
+from runner.providers.local import load
 from runner.providers.local.diffusers import DiffusersProvider
 from runner.settings.cell import Cell, CellParams, Json
 from runner.settings.schema import (
@@ -108,12 +109,14 @@ class Driver:
 
 @contextmanager
 def opened(name: Path | str, **settings: Any) -> Iterator[Driver]:
-    """Open a provider, close it in the end."""
+    """Open a provider, close it in the end; what a test does to its networks stays its own."""
+    load.forget()
     driver = Driver(make_provider(name, **settings))
     try:
         yield driver
     finally:
         asyncio.run(driver.provider.close())
+        load.forget()
 
 
 def distinct(files: Sequence[bytes]) -> bool:

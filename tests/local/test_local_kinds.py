@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,15 @@ import pytest
 
 pytest.importorskip("diffusers")
 
-from runner.providers.contract import Picture
+from runner.providers.contract import Picture, ProviderError
+from runner.providers.local import load
+from runner.providers.local.preprocess import make_preprocessor
+from runner.settings.errors import PrerequisiteError
 from tests import tiny
+from tests.cli.runs import rows
+from tests.conftest import RunCli
 from tests.local.drawings import Drawings, distance, pixels
-from tests.local.driver import Driver, cell, distinct, opened
+from tests.local.driver import Driver, cell, distinct, make_provider, opened
 
 Folder = Callable[[tiny.Family], Path]
 
@@ -159,3 +165,80 @@ def test_the_same_folder_makes_text_to_image_from_either_side(
     assert np.array_equal(pixels(kept)[:, :32], before[:, :32])
     assert np.array_equal(pixels(kept)[:, 32:], pixels(data)[:, 32:])
     assert distance(pixels(data)[:, 32:], before[:, 32:]) > 20
+
+
+def test_pipelines_of_one_model_share_their_networks(
+    tiny_folder: Folder, drawings: Drawings
+) -> None:
+    folder = tiny_folder("sd3")
+    cold = {}
+    for kind in ("text2img", "img2img", "inpaint"):
+        with opened(folder, pipeline=kind, batch_size=1) as driver:
+            cold[kind] = one(driver, **asked(kind, drawings)).data
+    load.forget()
+    networks = []
+    for kind in ("inpaint", "text2img", "img2img", "inpaint"):
+        driver = Driver(make_provider(folder, pipeline=kind, batch_size=1))
+        assert one(driver, **asked(kind, drawings)).data == cold[kind]
+        networks.append(next(driver.pipe.transformer.parameters()))
+        asyncio.run(driver.provider.close())
+    assert len({id(weight) for weight in networks}) == 1
+    load.forget()
+
+
+def test_every_kind_of_every_family_in_one_command(
+    run_cli: RunCli, tmp_path: Path, tiny_folder: Folder, drawings: Drawings
+) -> None:
+    folders = ",".join(str(tiny_folder(family)) for family in FAMILIES)
+    done = run_cli(
+        "-m", f"model.name={folders}", "pipeline=text2img,img2img,inpaint", "model=hub/sd15",
+        "model.variant=null", "size=64x64", "steps=4", "prompt=a red fox", "seed=3",
+        f"pipeline.image={drawings.image}", f"pipeline.mask={drawings.mask}",
+        "pipeline.strength=0.6", "unsupported=drop", "device=cpu",
+        f"hydra.sweep.dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    made = rows(tmp_path / "run")
+    assert {(row["model"], row["pipeline"]) for row in made} == {
+        (str(tiny_folder(family)), kind)
+        for family in FAMILIES
+        for kind in ("text2img", "img2img", "inpaint")
+    }
+    assert distinct([row["pixel_sha256"].encode() for row in made])
+    again = run_cli("rerun", str(tmp_path / "run"))
+    assert again.code == 0, again.text
+    assert "12 identical-bytes" in again.out
+
+
+def test_an_address_inside_the_network_is_not_fetched(
+    tiny_folder: Folder, drawings: Drawings
+) -> None:
+    with (
+        opened(tiny_folder("sd15"), pipeline="img2img", batch_size=1) as driver,
+        pytest.raises(ProviderError) as caught,
+    ):
+        one(driver, image="https://127.0.0.1/secret.png", strength=0.6)
+    assert caught.value.code == "address_refused"
+
+
+def test_depth_is_read_by_a_network_of_safetensors(tmp_path: Path) -> None:
+    from PIL import Image
+    from transformers import DPTConfig, DPTForDepthEstimation, DPTImageProcessorPil
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 4}
+    config = DPTConfig(
+        **sizes,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[4, 4, 8, 8],
+        fusion_hidden_size=8,
+        is_hybrid=False,
+    )
+    DPTForDepthEstimation(config).save_pretrained(tmp_path)
+    DPTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    depth = make_preprocessor("depth", str(tmp_path))(Image.new("RGB", (48, 40), "red"))
+    assert (depth.mode, depth.size) == ("L", (48, 40))
+    with pytest.raises(PrerequisiteError, match=r"hf download|depth_model"):
+        make_preprocessor("depth", str(tmp_path / "none"))

@@ -98,14 +98,71 @@ def load_pipeline(
 
     pipeline_class = getattr(diffusers, facts.signature.name)
     dtype = getattr(torch, machine.dtype)
+    nets = [_network("model.controlnet", str(net.folder), dtype) for net in facts.controlnets]
+    control: dict[str, Any] = {}
+    if nets:
+        control["controlnet"] = nets if len(nets) > 1 else nets[0]
+    if machine.offload != "none" or options.quantization is not None or options.compile:
+        # What hangs on such networks belongs to one pipeline.
+        forget()
+        pipe = _read(pipeline_class, source, facts, model, options, dtype, control)
+    else:
+        key = _stamp(source, model, machine, options)
+        if key not in _LOADED:
+            forget()
+            _LOADED[key] = _read(pipeline_class, source, facts, model, options, dtype, control)
+        base = _LOADED[key]
+        pipe = pipeline_class.from_pipe(base, dtype=dtype, **control)
+        if getattr(base, "scheduler", None) is not None:
+            pipe.scheduler = type(base.scheduler).from_config(base.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    repair(pipe)
+    place(pipe, machine.device, machine.offload, machine.tiling, options)
+    if options.compile:
+        compile_blocks(pipe, facts)
+    return pipe
+
+
+_LOADED: dict[tuple[object, ...], DiffusionPipeline] = {}
+"""The model that was loaded last, for the next variant of a run: another pipeline of the same model
+takes its networks over. Never more than one, and gone before another is loaded."""
+
+
+def forget() -> None:
+    """Let go of the model that was loaded last."""
+    _LOADED.clear()
+
+
+def _stamp(
+    source: Source, model: ModelSettings, machine: Machine, options: DiffusersOptions
+) -> tuple[object, ...]:
+    """Equal stamps mean the same networks on the same device."""
+    files = [] if source.folder is None else sorted(source.folder.glob("*/*"))
+    stats = [(str(path), path.stat()) for path in [*files, *filter(None, [source.file])]]
+    return (
+        *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats),
+        model.variant,
+        tuple(sorted(model.components.items(), key=str)),
+        machine,
+        options.model_dump_json(),
+    )
+
+
+def _read(
+    pipeline_class: Any,
+    source: Source,
+    facts: Facts,
+    model: ModelSettings,
+    options: DiffusersOptions,
+    dtype: object,
+    control: dict[str, Any],
+) -> DiffusionPipeline:
+    """A pipeline from its files, with the options that change its networks."""
     given: dict[str, Any] = dict.fromkeys(facts.absent)
     given |= {
         name: None if path is None else _network(f"model.components.{name}", path, dtype)
         for name, path in model.components.items()
     }
-    if facts.controlnets:
-        nets = [_network("model.controlnet", str(net.folder), dtype) for net in facts.controlnets]
-        given["controlnet"] = nets if len(nets) > 1 else nets[0]
     if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
         # Its default depends on which packages are installed, and so would the pixels.
         given["add_watermarker"] = False
@@ -113,10 +170,10 @@ def load_pipeline(
         given |= {encoder: None, encoder.replace("text_encoder", "tokenizer"): None}
     if options.quantization is not None:
         given["quantization_config"] = quantization_config(facts, options)
-    asked: dict[str, Any] = {"dtype": dtype, "local_files_only": True, **given}
+    asked = {"dtype": dtype, "local_files_only": True, **given, **control}
     try:
         if source.file is not None:
-            pipe = pipeline_class.from_single_file(
+            pipe: DiffusionPipeline = pipeline_class.from_single_file(
                 str(source.file), config=str(source.folder), **asked
             )
         else:
@@ -127,12 +184,7 @@ def load_pipeline(
         raise RequestError(
             f"model.name={source.name!r}: {facts.signature.name} cannot be loaded from it: {error}"
         ) from error
-    pipe.set_progress_bar_config(disable=True)
     tune(pipe, facts, options)
-    repair(pipe)
-    place(pipe, machine.device, machine.offload, machine.tiling, options)
-    if options.compile:
-        compile_blocks(pipe, facts)
     return pipe
 
 

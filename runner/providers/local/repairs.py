@@ -28,7 +28,7 @@ def repair(pipe: DiffusionPipeline) -> None:
 
 def let_clip_be_skipped(pipe: DiffusionPipeline) -> None:
     """Show the last norm of CLIP where diffusers looks for it: transformers 5 has moved it."""
-    encoder = getattr(pipe, "text_encoder", None)
+    encoder: Any = getattr(pipe, "text_encoder", None)
     if hasattr(encoder, "final_layer_norm") and not hasattr(encoder, "text_model"):
         # No module, so that none of it is counted twice.
         encoder.text_model = SimpleNamespace(final_layer_norm=encoder.final_layer_norm)
