@@ -33,7 +33,7 @@ from runner.providers.net import (
     take_all,
     text,
 )
-from runner.providers.prices import settle
+from runner.providers.prices import in_dollars, settle
 from runner.settings.cell import CellParams, Json
 from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
@@ -206,7 +206,7 @@ class BlackForestLabsProvider(Provider):
         figures = {name: made[name] for name in ("input_mp", "output_mp") if name in made}
         usd, basis = settle(
             sum(isinstance(output, Picture) for output in outputs),
-            reported_usd=credits * CREDIT_USD if isinstance(credits, (int, float)) else None,
+            reported_usd=in_dollars(credits, CREDIT_USD),
             book=self.estimate(call.params),
         )
         return Answer(

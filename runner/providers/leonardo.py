@@ -329,7 +329,7 @@ def dollars(cost: object) -> float | None:
         return None
     try:
         return float(cost["amount"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         return None
 
 

@@ -227,17 +227,21 @@ def settle(
         usage_usd: The call's usage figures at our rates.
         book: The price of one image; the upper end of a range counts.
     """
-    if (
-        isinstance(reported_usd, (int, float))
-        and not isinstance(reported_usd, bool)
-        and 0 <= reported_usd <= _MOST_USD
-    ):
-        return float(reported_usd), "reported"
+    reported = in_dollars(reported_usd)
+    if reported is not None:
+        return reported, "reported"
     if usage_usd is not None:
         return usage_usd, "usage"
     if book.high_usd is None or not pictures:
         return None, "unknown"
     return book.high_usd * pictures, book.basis
+
+
+def in_dollars(units: object, usd_each: float = 1.0) -> float | None:
+    """What an answer says that a call cost, in credits or dollars; ``None`` if it is no figure."""
+    if not isinstance(units, (int, float)) or isinstance(units, bool):
+        return None
+    return units * usd_each if 0 <= units <= _MOST_USD / usd_each else None
 
 
 def patch_tokens(patches: int, width: int, height: int) -> int:

@@ -23,7 +23,7 @@ from runner.providers.contract import (
 from runner.providers.net import FaultRules, Http, Inputs, encode_data_url, given
 from runner.providers.net.inputs import InputImage, binary_mask, file_identity, file_problems
 from runner.providers.openai_family.answers import read_answer
-from runner.providers.prices import price_book
+from runner.providers.prices import in_dollars, price_book
 from runner.providers.recraft_options import (
     EXPAND,
     TASKS,
@@ -307,10 +307,8 @@ class RecraftProvider(Provider):
 
     def _charged(self, reply: Mapping[str, Any]) -> float | None:
         """What the reply says that the call cost, in dollars."""
-        units, usd = reply.get("credits"), self.book.credit_usd if self.book else None
-        if usd is None or isinstance(units, bool) or not isinstance(units, (int, float)):
-            return None
-        return units * usd
+        usd = self.book.credit_usd if self.book else None
+        return None if not usd else in_dollars(reply.get("credits"), usd)
 
 
 def choose_size(sizes: Sizes, text: str) -> Chosen:

@@ -87,11 +87,17 @@ def check_base_url(
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of an address, lower case; the port only where it is not the usual."""
-    parts = urlsplit(url.strip())
-    host = (parts.hostname or "").lower()
+    """Scheme, host and port of an address, lower case; the port only where it is not the usual.
+
+    What is no address gives a text that is the origin of nothing.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host, number = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        return "a broken address"
     usual = {"https": 443, "http": 80}.get(parts.scheme)
-    port = "" if parts.port in {None, usual} else f":{parts.port}"
+    port = "" if number in {None, usual} else f":{number}"
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
 
 
