@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -13,14 +13,11 @@ from pydantic import Field
 from runner.providers.contract import (
     Answer,
     Call,
-    Capabilities,
     Listener,
-    Picture,
-    Price,
-    Provider,
     ProviderError,
 )
-from runner.providers.hosted import Hosted, as_base64, mapping
+from runner.providers.hosted import as_base64
+from runner.providers.hosted_provider import HostedProvider
 from runner.providers.net import (
     FaultRules,
     Found,
@@ -30,11 +27,12 @@ from runner.providers.net import (
     Running,
     one_line,
     sent_fields,
-    take_all,
     text,
 )
-from runner.providers.prices import in_dollars, settle
-from runner.settings.cell import CellParams, Json
+from runner.providers.net.jobs import POLL_TIMEOUT_S
+from runner.providers.net.outputs import mapping
+from runner.providers.prices import in_dollars
+from runner.settings.cell import Json
 from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
 
@@ -77,15 +75,14 @@ def authorization(key: str) -> dict[str, str]:
     return {"x-key": key}
 
 
-class BlackForestLabsProvider(Provider):
+class BlackForestLabsProvider(HostedProvider):
     """FLUX from those who make it; regional hosts through ``provider.base_url``."""
 
     name: ClassVar[str] = "black_forest_labs"
     options_type = BlackForestLabsOptions
 
     def __init__(self, settings: VariantSettings) -> None:
-        super().__init__(settings)
-        self.http = Http(
+        http = Http(
             settings,
             base_url=BASE_URL,
             variables=KEY_VARIABLES,
@@ -95,48 +92,12 @@ class BlackForestLabsProvider(Provider):
         )
         options = settings.provider.options
         self.options = validate(BlackForestLabsOptions, options, "provider.options")
-        self.model = Hosted(settings, self.http, self.options)
+        super().__init__(settings, http, self.options)
         self.jobs = Jobs(self.http, settings.timeout_s)
-
-    def capabilities(self) -> Capabilities:
-        """By the model's file."""
-        return self.model.capabilities()
-
-    def identity(self) -> Mapping[str, Json]:
-        """Like the default, with input images of the options counted by their content."""
-        return {**super().identity(), "options": self.model.identity()}
-
-    def check(self, params: CellParams) -> Sequence[str]:
-        """Sizes, and whether image and mask fit."""
-        return self.model.check(params)
-
-    def check_ready(self) -> None:
-        """Packages and key."""
-        self.http.check_ready()
-
-    def quota_key(self) -> str:
-        """Limits are per key."""
-        return f"{self.name}:{self.http.base.origin}:{','.join(self.http.keys.variables)}"
 
     def max_concurrency(self) -> int | None:
         """As many tasks as may be under way at once."""
         return MOST_TASKS
-
-    def estimate(self, params: CellParams) -> Price:
-        """By the megapixel, that of input images included; the answer tells the cost."""
-        return self.model.estimate(params)
-
-    def classify(self, error: Exception) -> ProviderError:
-        """The common table of statuses."""
-        return self.http.classify(error)
-
-    async def open(self) -> None:
-        """Make the session."""
-        await self.http.open()
-
-    async def close(self) -> None:
-        """Close it."""
-        await self.http.close()
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Submit a task and follow it."""
@@ -165,7 +126,9 @@ class BlackForestLabsProvider(Provider):
         async def poll(job: str) -> Mapping[str, Any] | Running:
             query = None if place else {"id": job}
             path = place or "/get_result"
-            found = (await self.http.send("GET", path, query=query, timeout_s=30)).json()
+            found = (
+                await self.http.send("GET", path, query=query, timeout_s=POLL_TIMEOUT_S)
+            ).json()
             status = str(found.get("status"))
             if status == "Ready":
                 return found
@@ -193,27 +156,15 @@ class BlackForestLabsProvider(Provider):
     async def _answer(
         self, call: Call, fact: Mapping[str, Json], made: Mapping[str, Any]
     ) -> Answer:
-        result, size = mapping(made.get("result")), self.model.size(call.params)
+        result = mapping(made.get("result"))
         seed = result.get("seed")
-        outputs = await take_all(
-            self.http,
-            call,
-            [Found(text(result.get("sample")), {"seed": seed} if isinstance(seed, int) else {})],
-            seed_sent=call.params.seed,
-            warnings=[size.warning] if size and size.warning else [],
-        )
         credits = made.get("cost", fact.get("cost"))
         figures = {name: made[name] for name in ("input_mp", "output_mp") if name in made}
-        usd, basis = settle(
-            sum(isinstance(output, Picture) for output in outputs),
-            reported_usd=in_dollars(credits, CREDIT_USD),
-            book=self.estimate(call.params),
-        )
-        return Answer(
-            outputs=outputs,
-            params_sent=sent_fields(fact),
+        return await self.answer(
+            call,
+            [Found(text(result.get("sample")), {"seed": seed} if isinstance(seed, int) else {})],
+            sent=sent_fields(fact),
             request_id=text(fact.get("job")),
             usage={**figures, "credits": credits} if credits is not None else figures,
-            cost_usd=usd,
-            cost_basis=basis,
+            reported_usd=in_dollars(credits, CREDIT_USD),
         )

@@ -215,8 +215,10 @@ class ProviderError(Exception):
 
     def __reduce__(self) -> tuple[partial[ProviderError], tuple[FaultKind, str]]:
         """Exceptions lose their keyword arguments between processes otherwise."""
-        more = {"code": self.code, "retry_after": self.retry_after, "request_id": self.request_id}
-        return partial(type(self), **more), (self.kind, self.message)
+        make = partial(
+            type(self), code=self.code, retry_after=self.retry_after, request_id=self.request_id
+        )
+        return make, (self.kind, self.message)
 
 
 NO_JOB = "no_job"

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -13,15 +13,12 @@ from pydantic import Field
 from runner.providers.contract import (
     Answer,
     Call,
-    Capabilities,
     Listener,
     Missing,
-    Picture,
-    Price,
-    Provider,
     ProviderError,
 )
-from runner.providers.hosted import Hosted, as_data_url, mapping
+from runner.providers.hosted import as_data_url
+from runner.providers.hosted_provider import HostedProvider
 from runner.providers.net import (
     FaultRules,
     Found,
@@ -32,11 +29,11 @@ from runner.providers.net import (
     Running,
     given,
     sent_fields,
-    take_all,
     text,
 )
-from runner.providers.prices import settle
-from runner.settings.cell import CellParams, Json
+from runner.providers.net.jobs import POLL_TIMEOUT_S
+from runner.providers.net.outputs import mapping
+from runner.settings.cell import Json
 from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
 
@@ -85,15 +82,14 @@ def authorization(key: str) -> dict[str, str]:
     return {"Authorization": f"Key {key}"}
 
 
-class FalProvider(Provider):
+class FalProvider(HostedProvider):
     """Models on fal.ai."""
 
     name: ClassVar[str] = "fal"
     options_type = FalOptions
 
     def __init__(self, settings: VariantSettings) -> None:
-        super().__init__(settings)
-        self.http = Http(
+        http = Http(
             settings,
             base_url=BASE_URL,
             variables=KEY_VARIABLES,
@@ -101,44 +97,8 @@ class FalProvider(Provider):
             rules=RULES,
         )
         self.options = validate(FalOptions, settings.provider.options, "provider.options")
-        self.model = Hosted(settings, self.http, self.options)
+        super().__init__(settings, http, self.options)
         self.jobs = Jobs(self.http, settings.timeout_s)
-
-    def capabilities(self) -> Capabilities:
-        """By the model's file."""
-        return self.model.capabilities()
-
-    def identity(self) -> Mapping[str, Json]:
-        """Like the default, with input images of the options counted by their content."""
-        return {**super().identity(), "options": self.model.identity()}
-
-    def check(self, params: CellParams) -> Sequence[str]:
-        """Sizes, and whether image and mask fit."""
-        return self.model.check(params)
-
-    def check_ready(self) -> None:
-        """Packages and key."""
-        self.http.check_ready()
-
-    def quota_key(self) -> str:
-        """Limits are per key, over all models."""
-        return f"{self.name}:{self.http.base.origin}:{','.join(self.http.keys.variables)}"
-
-    def estimate(self, params: CellParams) -> Price:
-        """By the megapixel, mostly."""
-        return self.model.estimate(params)
-
-    def classify(self, error: Exception) -> ProviderError:
-        """Types of errors are fal's own; the rest is common."""
-        return self.http.classify(error)
-
-    async def open(self) -> None:
-        """Make the session."""
-        await self.http.open()
-
-    async def close(self) -> None:
-        """Close it."""
-        await self.http.close()
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Put a request into the queue and follow it."""
@@ -163,7 +123,9 @@ class FalProvider(Provider):
         self, call: Call, fact: Mapping[str, Json], listener: Listener, *, submitted: bool
     ) -> Answer:
         async def poll(job: str) -> Mapping[str, Any] | Running:
-            status = (await self.http.send("GET", self._url(fact, "status"), timeout_s=30)).json()
+            status = (
+                await self.http.send("GET", self._url(fact, "status"), timeout_s=POLL_TIMEOUT_S)
+            ).json()
             word = str(status.get("status"))
             if word != "COMPLETED":
                 return Running(word)
@@ -199,29 +161,16 @@ class FalProvider(Provider):
         images, flags = made.get("images"), made.get("has_nsfw_concepts")
         images = images if isinstance(images, list) else [made["image"]] if "image" in made else []
         flags = flags if isinstance(flags, list) else []
-        size = self.model.size(call.params)
-        outputs = await take_all(
-            self.http,
+        timings = made.get("timings")
+        return await self.answer(
             call,
             [
                 self._found(item, at < len(flags) and flags[at] is True, effective)
                 for at, item in enumerate(images)
             ],
-            seed_sent=call.params.seed,
-            warnings=[size.warning] if size and size.warning else [],
-        )
-        usd, basis = settle(
-            sum(isinstance(output, Picture) for output in outputs),
-            book=self.estimate(call.params),
-        )
-        timings = made.get("timings")
-        return Answer(
-            outputs=outputs,
-            params_sent=sent_fields(fact),
+            sent=sent_fields(fact),
             request_id=text(fact.get("job")),
             usage={"timings": dict(timings)} if isinstance(timings, Mapping) else {},
-            cost_usd=usd,
-            cost_basis=basis,
         )
 
     def _found(self, item: object, flagged: bool, effective: Mapping[str, Json]) -> Found | Missing:

@@ -7,9 +7,8 @@ one JSON object per picture: fal, Replicate, Black Forest Labs, Together.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
 
 from pydantic import Field
 
@@ -27,6 +26,7 @@ from runner.providers.net import (
     pixels_of,
 )
 from runner.providers.net.inputs import file_problems
+from runner.providers.net.payload import encode_base64
 from runner.providers.prices import price_book
 from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size
 from runner.settings.cell import CellParams, Json, PipelineKind, Scalar
@@ -288,9 +288,8 @@ class Hosted:
                 what = "pipeline.image" if at == 1 else "provider.options.images"
                 found.setdefault(name, []).append(await self._inputs.read(path, what))
         if route.mask is not None and params.mask is not None:
-            mask = await self._inputs.read(params.mask, "pipeline.mask")
             turned = grey_mask if route.mask_polarity == "white" else inverted_mask
-            found[route.mask] = [await asyncio.to_thread(turned, mask)]
+            found[route.mask] = [await self._inputs.mask(params.mask, turned)]
         if route.control is not None and params.control_image is not None:
             what = "pipeline.control_image"
             found[route.control] = [await self._inputs.read(params.control_image, what)]
@@ -308,9 +307,4 @@ async def as_data_url(image: InputImage) -> str:
 
 async def as_base64(image: InputImage) -> str:
     """An input image inside the request itself, without saying its type."""
-    return encode_data_url(image.data, image.mime).partition(",")[2]
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """An object of an answer, or an empty one where something else stands."""
-    return value if isinstance(value, Mapping) else {}
+    return encode_base64(image.data)

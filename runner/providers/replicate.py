@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,15 +14,12 @@ from pydantic import Field
 from runner.providers.contract import (
     Answer,
     Call,
-    Capabilities,
     Listener,
     Missing,
-    Picture,
-    Price,
-    Provider,
     ProviderError,
 )
-from runner.providers.hosted import Hosted, as_data_url, mapping
+from runner.providers.hosted import as_data_url
+from runner.providers.hosted_provider import HostedProvider
 from runner.providers.net import (
     FaultRules,
     Found,
@@ -34,11 +31,11 @@ from runner.providers.net import (
     Running,
     one_line,
     sent_fields,
-    take_all,
     text,
 )
-from runner.providers.prices import settle
-from runner.settings.cell import CellParams, Json
+from runner.providers.net.jobs import POLL_TIMEOUT_S
+from runner.providers.net.outputs import mapping
+from runner.settings.cell import Json
 from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
 
@@ -71,56 +68,22 @@ class ReplicateOptions(Section):
     )
 
 
-class ReplicateProvider(Provider):
-    """Models on Replicate: official ones by name, any other by model.revision=VERSION."""
+class ReplicateProvider(HostedProvider):
+    """Models on Replicate: official ones by name, any other by model.revision=VERSION.
+
+    Official ones have a price per image; others are paid by the second of their hardware.
+    """
 
     name: ClassVar[str] = "replicate"
     options_type = ReplicateOptions
 
     def __init__(self, settings: VariantSettings) -> None:
-        super().__init__(settings)
         rules = FaultRules(refused_words=REFUSED_WORDS)
-        self.http = Http(settings, base_url=BASE_URL, variables=KEY_VARIABLES, rules=rules)
+        http = Http(settings, base_url=BASE_URL, variables=KEY_VARIABLES, rules=rules)
         self.options = validate(ReplicateOptions, settings.provider.options, "provider.options")
-        self.model = Hosted(settings, self.http, self.options)
+        super().__init__(settings, http, self.options)
         self.jobs = Jobs(self.http, settings.timeout_s)
         self._uploaded: dict[str, str] = {}
-
-    def capabilities(self) -> Capabilities:
-        """By the model's file."""
-        return self.model.capabilities()
-
-    def identity(self) -> Mapping[str, Json]:
-        """Like the default, with input images of the options counted by their content."""
-        return {**super().identity(), "options": self.model.identity()}
-
-    def check(self, params: CellParams) -> Sequence[str]:
-        """Sizes, and whether image and mask fit."""
-        return self.model.check(params)
-
-    def check_ready(self) -> None:
-        """Packages and key."""
-        self.http.check_ready()
-
-    def quota_key(self) -> str:
-        """Limits are per key, over all models."""
-        return f"{self.name}:{self.http.base.origin}:{','.join(self.http.keys.variables)}"
-
-    def estimate(self, params: CellParams) -> Price:
-        """Per image, for official models; others are paid by the second of their hardware."""
-        return self.model.estimate(params)
-
-    def classify(self, error: Exception) -> ProviderError:
-        """Words of a refusal are Replicate's own; the rest is common."""
-        return self.http.classify(error)
-
-    async def open(self) -> None:
-        """Make the session."""
-        await self.http.open()
-
-    async def close(self) -> None:
-        """Close it."""
-        await self.http.close()
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Create a prediction and follow it."""
@@ -161,7 +124,9 @@ class ReplicateProvider(Provider):
         return self._uploaded[name]
 
     async def _poll(self, job: str) -> Mapping[str, Any] | Running:
-        found = (await self.http.send("GET", f"/predictions/{job}", timeout_s=30)).json()
+        found = (
+            await self.http.send("GET", f"/predictions/{job}", timeout_s=POLL_TIMEOUT_S)
+        ).json()
         status = str(found.get("status"))
         said = self.http.keys.redact(one_line(str(found.get("error") or "")))
         if status == "succeeded":
@@ -187,30 +152,18 @@ class ReplicateProvider(Provider):
     async def _answer(
         self, call: Call, fact: Mapping[str, Json], made: Mapping[str, Any]
     ) -> Answer:
-        output, size = made.get("output"), self.model.size(call.params)
+        output = made.get("output")
         found: list[Found | Missing] = [
             Found(text(item)) for item in (output if isinstance(output, list) else [output])
         ]
         if made.get("data_removed") is True:
             gone = "the pictures were deleted: Replicate keeps them for an hour"
             found = [Missing(outcome="failed", kind="result_lost", message=gone)] * len(call.cells)
-        outputs = await take_all(
-            self.http,
+        return await self.answer(
             call,
             found,
-            seed_sent=call.params.seed,
-            warnings=[size.warning] if size and size.warning else [],
-        )
-        usd, basis = settle(
-            sum(isinstance(output, Picture) for output in outputs),
-            book=self.estimate(call.params),
-        )
-        return Answer(
-            outputs=outputs,
-            params_sent=sent_fields(fact),
+            sent=sent_fields(fact),
             model_reported=text(made.get("model")),
             request_id=text(fact.get("job")),
             usage=dict(mapping(made.get("metrics"))),
-            cost_usd=usd,
-            cost_basis=basis,
         )

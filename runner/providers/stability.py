@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -13,15 +13,10 @@ from pydantic import Field
 from runner.providers.contract import (
     Answer,
     Call,
-    Capabilities,
     Listener,
     Missing,
-    Picture,
-    Price,
-    Provider,
-    ProviderError,
 )
-from runner.providers.hosted import Hosted
+from runner.providers.hosted_provider import HostedProvider
 from runner.providers.net import (
     FaultRules,
     Found,
@@ -33,10 +28,8 @@ from runner.providers.net import (
     Running,
     file_identity,
     sent_fields,
-    take_all,
     text,
 )
-from runner.providers.prices import settle
 from runner.settings.cell import CellParams, Json
 from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
@@ -83,63 +76,33 @@ class StabilityOptions(Section):
     )
 
 
-class StabilityProvider(Provider):
-    """Stable Image and its services, Stable Diffusion 3.5: one model per endpoint."""
+class StabilityProvider(HostedProvider):
+    """Stable Image and its services, Stable Diffusion 3.5: one model per endpoint.
+
+    The limit is 150 requests in ten seconds, per key over all endpoints.
+    """
 
     name: ClassVar[str] = "stability"
     options_type = StabilityOptions
 
     def __init__(self, settings: VariantSettings) -> None:
-        super().__init__(settings)
-        self.http = Http(
+        http = Http(
             settings,
             base_url=BASE_URL,
             variables=KEY_VARIABLES,
             rules=FaultRules(no_credit=frozenset({"payment_required"})),
         )
         self.options = validate(StabilityOptions, settings.provider.options, "provider.options")
-        self.model = Hosted(settings, self.http, self.options)
+        super().__init__(settings, http, self.options)
         self.jobs = Jobs(self.http, settings.timeout_s, SLOW)
 
-    def capabilities(self) -> Capabilities:
-        """By the model's file."""
-        return self.model.capabilities()
-
     def identity(self) -> Mapping[str, Json]:
-        """Like the default, with the style image counted by its content."""
+        """Like the default, with the style image counted by its content too."""
         options = self.model.identity()
         if self.options.style_image is not None:
             what = "provider.options.style_image"
             options["style_image"] = file_identity(self.options.style_image, what)
         return {**super().identity(), "options": options}
-
-    def check(self, params: CellParams) -> Sequence[str]:
-        """Aspect ratios, and whether image and mask fit."""
-        return self.model.check(params)
-
-    def check_ready(self) -> None:
-        """Packages and key."""
-        self.http.check_ready()
-
-    def quota_key(self) -> str:
-        """150 requests in ten seconds, per key over all endpoints."""
-        return f"{self.name}:{self.http.base.origin}:{','.join(self.http.keys.variables)}"
-
-    def estimate(self, params: CellParams) -> Price:
-        """Credits per image, a cent each."""
-        return self.model.estimate(params)
-
-    def classify(self, error: Exception) -> ProviderError:
-        """By the common table; ``content_moderation`` comes as 403."""
-        return self.http.classify(error)
-
-    async def open(self) -> None:
-        """Make the session."""
-        await self.http.open()
-
-    async def close(self) -> None:
-        """Close it."""
-        await self.http.close()
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Send one form; follow the job where there is one."""
@@ -185,11 +148,7 @@ class StabilityProvider(Provider):
         made: Mapping[str, Any],
         request_id: str | None,
     ) -> Answer:
-        size, reason, seed = (
-            self.model.size(call.params),
-            made.get("finish_reason"),
-            made.get("seed"),
-        )
+        reason, seed = made.get("finish_reason"), made.get("seed")
         found: Found | Missing = Found(
             text(made.get("image")) or text(made.get("result")),
             {"seed": seed} if isinstance(seed, int) else {},
@@ -202,24 +161,8 @@ class StabilityProvider(Provider):
                 code="CONTENT_FILTERED",
                 message="the picture was filtered",
             )
-        outputs = await take_all(
-            self.http,
-            call,
-            [found],
-            seed_sent=call.params.seed,
-            warnings=[size.warning] if size and size.warning else [],
-        )
-        usd, basis = settle(
-            sum(isinstance(output, Picture) for output in outputs),
-            book=self.estimate(call.params),
-        )
-        return Answer(
-            outputs=outputs,
-            params_sent=sent,
-            request_id=request_id or text(made.get("id")),
-            cost_usd=usd,
-            cost_basis=basis,
-        )
+        request_id = request_id or text(made.get("id"))
+        return await self.answer(call, [found], sent=sent, request_id=request_id)
 
 
 def form_text(value: Json) -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import Field
@@ -14,17 +13,14 @@ from pydantic import Field
 from runner.providers.contract import (
     Answer,
     Call,
-    Capabilities,
     Listener,
-    Picture,
     Price,
-    Provider,
-    ProviderError,
 )
-from runner.providers.hosted import Hosted, as_data_url, mapping
-from runner.providers.net import FaultRules, Found, Http, take_all, text
-from runner.providers.prices import settle
-from runner.settings.cell import CellParams, Json
+from runner.providers.hosted import as_data_url
+from runner.providers.hosted_provider import HostedProvider
+from runner.providers.net import FaultRules, Found, Http, text
+from runner.providers.net.outputs import mapping
+from runner.settings.cell import CellParams
 from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
 
@@ -44,38 +40,20 @@ class TogetherOptions(Section):
     disable_safety_checker: bool | None = Field(None, description="true: nothing is filtered out")
 
 
-class TogetherProvider(Provider):
+class TogetherProvider(HostedProvider):
     """Models on Together AI."""
 
     name: ClassVar[str] = "together"
     options_type = TogetherOptions
 
     def __init__(self, settings: VariantSettings) -> None:
-        super().__init__(settings)
-        self.http = Http(settings, base_url=BASE_URL, variables=KEY_VARIABLES, rules=RULES)
+        http = Http(settings, base_url=BASE_URL, variables=KEY_VARIABLES, rules=RULES)
         self.options = validate(TogetherOptions, settings.provider.options, "provider.options")
-        self.model = Hosted(settings, self.http, self.options)
-
-    def capabilities(self) -> Capabilities:
-        """By the model's file."""
-        return self.model.capabilities()
-
-    def identity(self) -> Mapping[str, Json]:
-        """Like the default, with input images of the options counted by their content."""
-        return {**super().identity(), "options": self.model.identity()}
-
-    def check(self, params: CellParams) -> Sequence[str]:
-        """Sizes."""
-        return self.model.check(params)
-
-    def check_ready(self) -> None:
-        """Packages and key."""
-        self.http.check_ready()
+        super().__init__(settings, http, self.options)
 
     def quota_key(self) -> str:
         """Limits are per key and model."""
-        keys = ",".join(self.http.keys.variables)
-        return f"{self.name}:{self.http.base.origin}:{self.settings.model.name}:{keys}"
+        return f"{super().quota_key()}:{self.settings.model.name}"
 
     def estimate(self, params: CellParams) -> Price:
         """By the megapixel; steps beyond the model's own number cost in proportion."""
@@ -89,49 +67,24 @@ class TogetherProvider(Provider):
             price, low_usd=price.low_usd * factor, high_usd=price.high_usd * factor
         )
 
-    def classify(self, error: Exception) -> ProviderError:
-        """Words of a refusal are Together's own; the rest is common."""
-        return self.http.classify(error)
-
-    async def open(self) -> None:
-        """Make the session."""
-        await self.http.open()
-
-    async def close(self) -> None:
-        """Close it."""
-        await self.http.close()
-
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """One request, answered at once."""
         fields = {"model": self.settings.model.name, **self.model.fields(call)}
         files = await self.model.files(call.params, as_data_url)
         body = {**self.model.prompt(call.params), **fields, **files}
         reply = await self.http.send("POST", f"/{self.model.route.path}", json=body)
-        made, size = reply.json(), self.model.size(call.params)
+        made = reply.json()
         items = made.get("data")
         used = text(made.get("model"))
-        warnings = [size.warning] if size and size.warning else []
-        if used is not None and used != self.settings.model.name:
-            warnings.append(f"Together answered with another model: {used}")
-        outputs = await take_all(
-            self.http,
+        other = used is not None and used != self.settings.model.name
+        return await self.answer(
             call,
             [
                 Found(text(mapping(item).get("b64_json")) or text(mapping(item).get("url")))
                 for item in (items if isinstance(items, list) else [])
             ],
-            seed_sent=call.params.seed,
-            warnings=warnings,
-        )
-        usd, basis = settle(
-            sum(isinstance(output, Picture) for output in outputs),
-            book=self.estimate(call.params),
-        )
-        return Answer(
-            outputs=outputs,
-            params_sent=fields,
+            sent=fields,
             model_reported=used,
             request_id=reply.request_id or text(made.get("id")),
-            cost_usd=usd,
-            cost_basis=basis,
+            warnings=[f"Together answered with another model: {used}"] if other else [],
         )

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from runner.providers.contract import Missing, ProviderError
 from runner.providers.net import FaultRules, Http, JobError, Running, bad_response, one_line
-from runner.providers.net.outputs import Found, text
+from runner.providers.net.outputs import Found, mapping, text
 from runner.settings.cell import Json
 
 RULES = FaultRules(
@@ -35,8 +35,8 @@ def job_of(route: str, answer: Mapping[str, Any]) -> dict[str, Json] | None:
         place = urlsplit(str(urls.get("get", "")) if isinstance(urls, Mapping) else "").path
         return {"job": str(answer["id"]), "path": place or f"/v1/predictions/{answer['id']}"}
     if route == "wavespeed":
-        data = _mapping(answer.get("data"))
-        place = urlsplit(str(_mapping(data.get("urls")).get("get", ""))).path
+        data = mapping(answer.get("data"))
+        place = urlsplit(str(mapping(data.get("urls")).get("get", ""))).path
         return {"job": str(data.get("id") or ""), "path": place}
     if route == "zai-org" and answer.get("task_status") == "PROCESSING":
         job = str(answer.get("id") or "")
@@ -73,7 +73,7 @@ async def poll(
                 raise
             raise JobError(error.kind, error.message, code=error.code, request_id=job) from None
     found = (await http.send("GET", place, headers=headers)).json()
-    inner = _mapping(found.get("data")) if route == "wavespeed" else found
+    inner = mapping(found.get("data")) if route == "wavespeed" else found
     status = str(inner.get("task_status" if route == "zai-org" else "status"))
     if status in {"failed", "canceled", "FAIL"}:
         said = http.keys.redact(one_line(str(inner.get("error") or status)))
@@ -100,7 +100,7 @@ def found_in(route: str, answer: Mapping[str, Any]) -> list[Found | Missing]:
                 )
             ]
     elif route == "wavespeed":
-        items = _mapping(answer.get("data")).get("outputs")
+        items = mapping(answer.get("data")).get("outputs")
     elif route == "replicate":
         output = answer.get("output")
         items = output if isinstance(output, list) else [output]
@@ -136,7 +136,3 @@ def _source(item: object) -> str | None:
     if isinstance(item, Mapping):
         return text(item.get("b64_json")) or text(item.get("url"))
     return text(item)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,6 +86,19 @@ class Inputs:
             self._kept.pop(next(iter(self._kept)), None)
         self._kept[path] = image
         return image
+
+    async def mask(self, path: str, turned: Callable[[InputImage], InputImage]) -> InputImage:
+        """Read ``pipeline.mask`` and turn it, on another thread, into what an API wants.
+
+        Args:
+            path: Where it is.
+            turned: :func:`grey_mask`, or one of its kin.
+
+        Raises:
+            RequestError: It is not there, or no image that can be decoded.
+            ProviderError: It could not be downloaded.
+        """
+        return await asyncio.to_thread(turned, await self.read(path, "pipeline.mask"))
 
 
 def read_input(path: str, what: str = "pipeline.image") -> InputImage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from runner.providers.contract import Call, Missing, Picture
 from runner.providers.net.http import Http
@@ -70,3 +71,8 @@ async def take_all(
 def text(value: object) -> str | None:
     """A text that is there and not empty."""
     return value if isinstance(value, str) and value else None
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """An object of an answer, or an empty one where something else stands."""
+    return value if isinstance(value, Mapping) else {}

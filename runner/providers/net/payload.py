@@ -51,8 +51,13 @@ def decode_data_url(url: str) -> bytes:
     return data
 
 
-def encode_data_url(data: bytes, mime: str) -> str:
-    """A ``data:`` URL, for APIs that take input images inside JSON."""
+def encode_base64(data: bytes) -> str:
+    """Plain base64, for APIs that take input images inside JSON."""
     import pybase64
 
-    return f"data:{mime};base64,{pybase64.b64encode_as_string(data)}"
+    return pybase64.b64encode_as_string(data)
+
+
+def encode_data_url(data: bytes, mime: str) -> str:
+    """A ``data:`` URL, for APIs that take input images with their type inside JSON."""
+    return f"data:{mime};base64,{encode_base64(data)}"

@@ -10,6 +10,7 @@ from runner.images import BadImage, sniff
 from runner.providers.contract import Answer, Call, Missing, Picture, Price
 from runner.providers.net import Http, one_line
 from runner.providers.net.faults import REFUSED, error_text
+from runner.providers.net.outputs import text
 from runner.providers.net.payload import decode_base64
 from runner.providers.prices import PriceBook, Usage, settle
 from runner.settings.cell import Json
@@ -77,8 +78,8 @@ async def read_answer(
     return Answer(
         outputs=tuple(outputs),
         params_sent=sent,
-        model_reported=_text(reply.get("model")),
-        request_id=request_id or _text(reply.get("id")),
+        model_reported=text(reply.get("model")),
+        request_id=request_id or text(reply.get("id")),
         usage=figures,
         cost_usd=cost,
         cost_basis=basis,
@@ -99,7 +100,7 @@ async def _output(
         return Missing(outcome="failed", kind="no_image", message=message)
     if item.get("error"):
         return refused_or_failed(item, http)
-    source, url = _text(item.get("b64_json")), _text(item.get("url"))
+    source, url = text(item.get("b64_json")), text(item.get("url"))
     if source is None and url is not None:
         source = http.base.origin + url if url.startswith("/") else url
     if source is None:
@@ -108,7 +109,7 @@ async def _output(
     return await http.take(
         source,
         seed_sent=seed,
-        revised_prompt=_text(item.get("revised_prompt")),
+        revised_prompt=text(item.get("revised_prompt")),
         effective=effective,
         warnings=notes,
         extras=extras if at == 0 else None,
@@ -158,7 +159,3 @@ def partial_file(index: int, b64: str) -> tuple[str, bytes] | None:
 def _count(figures: Mapping[str, Any], name: str) -> int:
     value = figures.get(name)
     return value if isinstance(value, int) and value > 0 else 0
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
