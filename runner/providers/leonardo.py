@@ -43,6 +43,7 @@ from runner.providers.net import (
     text,
 )
 from runner.providers.net.inputs import file_problems
+from runner.providers.net.jobs import POLL_TIMEOUT_S
 from runner.providers.prices import price_book, settle
 from runner.providers.sizes import Chosen, SizeError
 from runner.settings.cell import CellParams, Json
@@ -271,7 +272,9 @@ class LeonardoProvider(Provider):
         return {**fields, "weight": scale}
 
     async def _poll(self, job: str) -> Mapping[str, Any] | Running:
-        reply = (await self.http.send("GET", f"/generations/{job}", timeout_s=30)).json()
+        reply = (
+            await self.http.send("GET", f"/generations/{job}", timeout_s=POLL_TIMEOUT_S)
+        ).json()
         found = reply.get("generations_by_pk")
         if not isinstance(found, Mapping):
             raise ProviderError("gone", f"generation {job} is not there", code="not_found")
