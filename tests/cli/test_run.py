@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -99,6 +100,27 @@ def test_the_same_command_on_a_fixed_folder_makes_only_what_is_missing(
     assert first.items() <= pixels(run).items()
     made_now = [row for record in attempts(run)[calls:] for row in record["images"]]
     assert sorted(row["seed"] for row in made_now) == [0, 3]
+
+
+def test_a_run_that_has_nothing_to_do_loads_no_engine_and_changes_nothing(
+    run_cli: RunCli, tmp_path: Path
+) -> None:
+    job = (*FAKE, "prompt=a star", "seed=1", "provider.options.price_usd=0.5", "hydra.run.dir=run")
+    assert run_cli(*job).code == 0
+    run = tmp_path / "run"
+    names = ("manifest.json", "plan.json", "index.html", "images/metadata.jsonl")
+    before = {name: (run / name).stat().st_mtime_ns for name in names}
+    again = run_cli(*job, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert again.code == 0, again.text
+    assert "0 images made, 1 of 1 there" in again.out
+    assert "$0.5000" in again.out
+    assert {name: (run / name).stat().st_mtime_ns for name in names} == before
+    assert re.search(r"\| +runner.cli.batch$", again.err, re.MULTILINE), "no imports were listed"
+    for heavy in ("runner.engine.run", "asyncio", "runner.record.manifest"):
+        assert not re.search(rf"\| +{heavy}$", again.err, re.MULTILINE), heavy
+    (run / "index.html").unlink()
+    assert run_cli(*job).code == 0
+    assert (run / "index.html").is_file()
 
 
 def test_a_refusal_is_a_row_and_an_exit_code(run_cli: RunCli, tmp_path: Path) -> None:
