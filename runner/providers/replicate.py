@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -84,6 +85,7 @@ class ReplicateProvider(HostedProvider):
         super().__init__(settings, http, self.options)
         self.jobs = Jobs(self.http, settings.timeout_s)
         self._uploaded: dict[str, str] = {}
+        self._turn = asyncio.Lock()
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Create a prediction and follow it."""
@@ -108,20 +110,24 @@ class ReplicateProvider(HostedProvider):
         if len(image.data) <= INLINE_BYTES:
             return await as_data_url(image)
         name = hashlib.sha256(image.data).hexdigest()
-        if name not in self._uploaded:
-            part = Part("content", image.data, image.name, image.mime)
-            try:
-                found = (await self.http.send("POST", "/files", form=[part])).json()
-            except Exception as error:
-                fault = self.http.classify(error)
-                if fault.kind == "ambiguous":  # nothing was asked for yet
-                    fault.kind = "transient"
-                raise fault from None
-            place = text(mapping(found.get("urls")).get("get"))
-            if place is None:
-                raise ProviderError("transient", "no address of the upload", code="bad_response")
-            self._uploaded[name] = place
-        return self._uploaded[name]
+        async with self._turn:
+            if name not in self._uploaded:
+                self._uploaded[name] = await self._upload(image)
+            return self._uploaded[name]
+
+    async def _upload(self, image: InputImage) -> str:
+        part = Part("content", image.data, image.name, image.mime)
+        try:
+            found = (await self.http.send("POST", "/files", form=[part])).json()
+        except Exception as error:
+            fault = self.http.classify(error)
+            if fault.kind == "ambiguous":  # nothing was asked for yet
+                fault.kind = "transient"
+            raise fault from None
+        place = text(mapping(found.get("urls")).get("get"))
+        if place is None:
+            raise ProviderError("transient", "no address of the upload", code="bad_response")
+        return place
 
     async def _poll(self, job: str) -> Mapping[str, Any] | Running:
         found = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from runner.providers.registry import make_provider
 from runner.providers.replicate import INLINE_BYTES, KEY_VARIABLES
 from runner.settings.errors import RequestError
 from tests.contract.suite import ProviderContract
-from tests.contract.support import ask, ask_all, attach
+from tests.contract.support import Asked, ask, ask_open, attach, opened
 from tests.servers.loopback import Loopback, picture
 from tests.servers.replicate import ReplicateServer
 
@@ -88,7 +89,12 @@ class TestReplicate(ProviderContract):
         assert large.stat().st_size > INLINE_BYTES
         settings = self.settings(server, "pipeline.name=img2img")
         params = self.params(image=str(large), strength=0.5)
-        assert sum(len(asked.pictures) for asked in ask_all(settings, params, 8)) == 8
+
+        async def at_once() -> list[Asked]:
+            async with opened(settings) as provider:
+                return await asyncio.gather(*(ask_open(provider, params, 2) for _ in range(4)))
+
+        assert sum(len(asked.pictures) for asked in asyncio.run(at_once())) == 8
         uploads = [seen for seen in server.requests if seen.path == "/v1/files"]
         assert [seen.files[0][1].data for seen in uploads] == [large.read_bytes()]
         assert "/files/upload-0" in server.calls()[0].json["input"]["image"]
