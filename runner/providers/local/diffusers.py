@@ -39,7 +39,13 @@ from runner.providers.local.preprocess import (
     check_preprocessor,
     make_preprocessor,
 )
-from runner.providers.local.source import Source, find_controlnets, find_source, require_extra
+from runner.providers.local.source import (
+    Source,
+    find_controlnets,
+    find_source,
+    read_traits,
+    require_extra,
+)
 from runner.providers.net.http import Http
 from runner.providers.net.inputs import MAX_INPUT_BYTES, read_input
 from runner.settings.cell import PIPELINE_KINDS, Cell, CellParams, Json
@@ -75,6 +81,7 @@ class DiffusersProvider(Provider):
     def __init__(self, settings: VariantSettings) -> None:
         super().__init__(settings)
         self.options = validate(DiffusersOptions, settings.provider.options, "provider.options")
+        self.traits = read_traits(settings.model)
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
         self._encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
         self._opened: _Opened | None = None
@@ -160,7 +167,7 @@ class DiffusersProvider(Provider):
         options = self.options
         own = {"clip_skip": options.clip_skip, "guidance_rescale": options.guidance_rescale}
         return {
-            **self.settings.model.traits.get("call", {}),
+            **self.traits.call,
             **{name: value for name, value in own.items() if value is not None},
             **self.settings.provider.extra_body,
         }

@@ -10,9 +10,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from runner.settings.cell import PipelineKind
 from runner.settings.errors import PrerequisiteError, RequestError
+from runner.settings.load import validate
 from runner.settings.schema import ModelSettings
 
 BUILT_IN = frozenset({"builtin", "builtin/shapes"})
@@ -24,6 +28,28 @@ BUILT_IN_EDGES = "builtin/edges"
 INSTALL = "pip install 'image-batch-runner[local]'"
 _PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl"})
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class LocalTraits(BaseModel):
+    """What a local model's file says of it; what other providers read there is left alone."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    call: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of every call of the pipeline"
+    )
+    controlnet: str | list[str] | None = Field(
+        None, description="the model's own ControlNet, where the config names none"
+    )
+
+
+def read_traits(model: ModelSettings) -> LocalTraits:
+    """The traits, typed.
+
+    Raises:
+        RequestError: They are wrong.
+    """
+    return validate(LocalTraits, model.traits, "model.traits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +133,7 @@ def find_controlnets(model: ModelSettings, kind: PipelineKind) -> tuple[Source, 
     if kind == "text2img":
         return ()
     if given is None and kind == "controlnet":
-        given = model.traits.get("controlnet")
+        given = read_traits(model).controlnet
     names = [given] if isinstance(given, str) else given or []
     return tuple(find_part(name, "model.controlnet") for name in names)
 
