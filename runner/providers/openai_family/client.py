@@ -55,6 +55,9 @@ def make_client(
             given.pop("timeout", None)  # the session's own
             if url not in urls:
                 urls[url] = httpx2.URL(url)
+            content = given.pop("content", None)
+            if content is not None:  # aiohttp adds length and host by itself
+                given["stream"] = httpx2.ByteStream(content)
             return httpx2.Request(method, urls[url], **given)
 
         async def send(
@@ -82,12 +85,31 @@ def make_client(
                 )
             async with response:
                 if response.ok:
-                    whole = await read_bounded(response, MAX_ANSWER_BYTES)
-                    return httpx2.Response(
-                        response.status, headers=found, request=request, extensions={BODY: whole}
-                    )
-                said = await response.content.read(MAX_ERROR_BYTES)
-            return httpx2.Response(response.status, headers=found, content=said, request=request)
+                    body = await read_bounded(response, MAX_ANSWER_BYTES)
+                else:
+                    body = await response.content.read(MAX_ERROR_BYTES)
+            return Whole(response.status, found, request, body)
+
+    class Whole(httpx2.Response):
+        """A response that is all there; httpx2 would copy its body once more, by chunks."""
+
+        def __init__(
+            self,
+            status: int,
+            headers: list[tuple[bytes, bytes]],
+            request: httpx2.Request,
+            body: bytes,
+        ) -> None:
+            stream = httpx2.ByteStream(body)
+            super().__init__(status, headers=headers, request=request, stream=stream)
+            self.body = body
+
+        @property
+        def content(self) -> bytes:
+            return self.body
+
+        async def aread(self) -> bytes:
+            return self.body
 
     class AsyncOpenAI(openai.AsyncOpenAI):  # the SDK sends the name of its class along
         """Works out once what the SDK works out for every request."""
@@ -121,9 +143,6 @@ def make_client(
         http_client=Session(trust_env=False),
     )
 
-
-BODY = "runner.body"
-"""Extension of a good response with its whole body: httpx2 would copy it chunk by chunk."""
 
 PER_REQUEST = ("x-stainless-retry-count", "x-stainless-read-timeout")
 """What the SDK tells of this machine and can leave out of single requests only."""

@@ -11,7 +11,7 @@ from runner.providers.contract import Call, Listener
 from runner.providers.net import Http, bad_response, json_object
 from runner.providers.net.faults import request_id
 from runner.providers.openai_family.answers import EFFECTIVE, partial_file
-from runner.providers.openai_family.client import BODY, PER_REQUEST, classify
+from runner.providers.openai_family.client import PER_REQUEST, classify
 from runner.providers.openai_family.files import File
 from runner.providers.openai_family.options import JSON_TEXT
 from runner.settings.cell import Json
@@ -88,7 +88,7 @@ async def post(
         # The SDK's exceptions repeat the server's words, and those may repeat the key.
         raise classify(http, error) from None
     headers = _lower(response.headers)
-    return Exchanged(json_object(response.extensions[BODY], request_id(headers)), headers)
+    return Exchanged(json_object(response.content, request_id(headers)), headers)
 
 
 async def stream(
@@ -155,7 +155,14 @@ def _options(files: Sequence[File], query: Mapping[str, str]) -> RequestOptions:
     headers: dict[str, str | openai.Omit] = dict.fromkeys(PER_REQUEST, openai.Omit())
     if files:
         headers["Content-Type"] = "multipart/form-data"
-    return {"headers": headers, "params": query} if query else {"headers": headers}
+    # What is not said here the SDK would copy, deeply, from its defaults.
+    return {
+        "headers": headers,
+        "params": query,
+        "max_retries": 0,
+        "timeout": None,  # the session has one
+        "security": {"bearer_auth": True},
+    }
 
 
 def _form(body: Mapping[str, Json]) -> dict[str, Json]:

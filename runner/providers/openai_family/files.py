@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from runner.providers.net import Http, Inputs, alpha_mask, grey_mask, inverted_mask
 from runner.providers.openai_family.options import ImagesOptions, OpenAITraits
 from runner.settings.cell import CellParams, PipelineKind
@@ -46,9 +44,8 @@ class Files:
         field = "image" if len(images) == 1 else "image[]"
         files: list[File] = [(field, image.part) for image in images]
         if params.mask is not None:
-            mask = await self._inputs.read(params.mask, "pipeline.mask")
-            turned = await asyncio.to_thread(MASKS[self._traits.mask_polarity], mask)
-            files.append((self._traits.mask_field, turned.part))
+            mask = await self._inputs.mask(params.mask, MASKS[self._traits.mask_polarity])
+            files.append((self._traits.mask_field, mask.part))
         for name in ("markup", "reference_image"):
             if further := getattr(self._options, name, None):
                 image = await self._inputs.read(further, f"provider.options.{name}")
