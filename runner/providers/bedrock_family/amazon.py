@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -328,8 +327,7 @@ class AmazonImages:
                 params.control_image, "pipeline.control_image"
             )
         if params.mask is not None:
-            mask = await self._inputs.read(params.mask, "pipeline.mask")
-            encoded = as_base64(await asyncio.to_thread(self._mask, mask))
+            encoded = as_base64(await self._inputs.mask(params.mask, self._mask))
             if self._try_on is not None:
                 fields["imageBasedMask"] = {"maskImage": encoded}
             else:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runner.providers.net import InputImage
+from runner.providers.net.payload import encode_base64
 from runner.settings.cell import Json
 
 
 def as_base64(image: InputImage) -> str:
     """A file as the models take it: plain base64, no ``data:`` before it."""
-    import pybase64
-
-    return pybase64.b64encode_as_string(image.data)
+    return encode_base64(image.data)
 
 
 def merged(body: Mapping[str, Json], extra: Mapping[str, Json]) -> dict[str, Json]:

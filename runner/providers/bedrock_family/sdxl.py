@@ -260,8 +260,7 @@ class SdxlImages:
         if params.image is not None:
             fields["init_image"] = as_base64(await self._inputs.read(params.image))
         if params.mask is not None:
-            mask = await self._inputs.read(params.mask, "pipeline.mask")
-            fields["mask_image"] = as_base64(grey_mask(mask))
+            fields["mask_image"] = as_base64(await self._inputs.mask(params.mask, grey_mask))
         return fields
 
     # ------------------------------------------------------------------ what came

@@ -170,7 +170,7 @@ class StabilityImages:
             if problem := traits.inputs.problem(file, what):
                 yield problem
 
-    def estimate(self) -> Price:
+    def estimate(self, params: CellParams) -> Price:
         """The price of one image."""
         return self._book.per_image() if self._book else UNKNOWN_PRICE
 
@@ -200,7 +200,7 @@ class StabilityImages:
         extra = self._settings.provider.extra_body
         reply = await self._bedrock.invoke(merged({**await self._hidden(params), **shown}, extra))
         output = await self._output(reply, seed if "seed" in shown else None, warnings)
-        cost, basis = settle(isinstance(output, Picture), book=self.estimate())
+        cost, basis = settle(isinstance(output, Picture), book=self.estimate(call.params))
         return Answer(
             outputs=(output,),
             params_sent={"model": self._model, **shown, **extra},
@@ -222,8 +222,7 @@ class StabilityImages:
             if path is not None:
                 fields[name] = as_base64(await self._inputs.read(path, what))
         if params.mask is not None:
-            mask = await self._inputs.read(params.mask, "pipeline.mask")
-            fields["mask"] = as_base64(grey_mask(mask))
+            fields["mask"] = as_base64(await self._inputs.mask(params.mask, grey_mask))
         return fields
 
     # ------------------------------------------------------------------ what came
