@@ -120,7 +120,7 @@ def expand(
             from_files[cell] = axis_values(key, config_values)
         elif key not in dimensions:
             dimensions[key] = _choices(loader, key, config_values)
-    axes = _with_pictures({**from_files, **axes}, task_config(base).get("pipeline") or {})
+    axes = _with_pictures({**from_files, **axes}, task.get("pipeline") or {})
     variants = _variants(loader, config_name, fixed, dimensions, task)
     styles = _styles(loader, config_name, axes)
     return Expanded(tuple(variants), axes, styles, base, tuple(prepared))

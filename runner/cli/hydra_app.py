@@ -25,7 +25,6 @@ from runner.cli.composer import (
     make_hydra,
     parse_flags,
 )
-from runner.cli.sweeper import register
 from runner.settings.errors import RequestError, RunnerError
 from runner.settings.secrets import refuse_secret_overrides
 
@@ -67,7 +66,6 @@ def read_command_line(argv: Sequence[str]) -> CommandLine:
 
 def run_hydra(argv: Sequence[str]) -> int:
     """Run what a command line of flags and overrides asks for; returns the exit code."""
-    register(lambda expanded: _run(line.hydra, expanded, sweep=True))
     line = read_command_line(argv)
     if _show(line):
         return 0
@@ -101,7 +99,9 @@ def _show(line: CommandLine) -> bool:
 
 def _multirun(line: CommandLine) -> int:
     from runner.cli.overrides import prepare
+    from runner.cli.sweeper import register
 
+    register(lambda expanded: _run(line.hydra, expanded, sweep=True))
     loader = line.hydra.config_loader
     overrides = prepare(
         line.flags.overrides,
