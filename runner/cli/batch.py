@@ -119,7 +119,7 @@ def run_batch(batch: Batch) -> int:
     if not batch.settings.output.quiet:
         for warning in _warnings(summary):
             print(f"warning: {warning}", file=sys.stderr)
-        print(f"{headline(summary)} → {paths.root}", file=sys.stderr)
+        print(f"{headline(summary)}{_time_text(batch)} → {paths.root}", file=sys.stderr)
     if done := _done_before(batch):
         _tell(done, paths)
         return 0
@@ -207,6 +207,20 @@ def headline(summary: PlanSummary) -> str:
     return f"{counted(summary.cells, 'image')}{calls} · {price_range_text(summary.price)}"
 
 
+def _time_text(batch: Batch) -> str:
+    """How long a new run takes, where an earlier one tells; one that goes on takes less."""
+    if batch.paths.manifest.is_file() or batch.settings.reuse:
+        return ""
+    from runner.cli.duration import durations, total
+    from runner.record.reuse import outputs_root
+
+    lines, limits = batch.summary.variants, batch.settings.limits
+    root = outputs_root(batch.paths.root)
+    times = durations(batch.plan, lines, batch.providers, batch.configs, limits, root)
+    whole = total(times, batch.providers)
+    return "" if whole is None else f" · {whole}, as fast as before"
+
+
 def counted(number: int, noun: str) -> str:
     """``1 image``, ``2 images``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
@@ -254,14 +268,17 @@ def _saved_seed(paths: RunPaths) -> int | None:
 def _done_before(batch: Batch) -> Result | None:
     """How the run ended that made all of this plan; ``None``: there is something to do.
 
-    Only the last thing that a run writes says that its plan is done.
+    Only the last thing that a run writes says that its plan is done. A lock that was left behind,
+    or a journal that is not as long as it was then, asks for a closer look.
     """
     paths = batch.paths
-    if not (paths.manifest.is_file() and paths.gallery.is_file()):
+    if paths.lock.exists() or not (paths.manifest.is_file() and paths.gallery.is_file()):
         return None
     try:
         found = json.loads(paths.manifest.read_bytes())
-        if found["status"] != "done" or found["plan_hash"] != batch.plan.hash:
+        journal = sum(path.stat().st_size for path in paths.journal_files())
+        wanted = ("done", batch.plan.hash, journal)
+        if (found["status"], found["plan_hash"], found["journal_bytes"]) != wanted:
             return None
         return Result(
             status="done",

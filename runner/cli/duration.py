@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from runner.cli.expand import Expanded
 from runner.plan import Plan, VariantSummary
 from runner.providers.contract import Provider
 from runner.record.speed import Made, Speed, earlier_speeds, maker_of
@@ -36,33 +37,35 @@ class Duration:
 
 
 def durations(
-    expanded: Expanded,
     plan: Plan,
     lines: Sequence[VariantSummary],
     providers: Sequence[Provider],
+    configs: Sequence[Mapping[str, Any]],
+    limits: LimitSettings,
     root: Path,
 ) -> tuple[Duration | None, ...]:
     """How long each variant of a plan takes, alone; ``None``: unknown.
 
     Args:
-        expanded: What was asked.
-        plan: Its plan.
+        plan: The plan.
         lines: Its variants in numbers.
         providers: One per variant.
+        configs: The resolved config of each variant.
+        limits: The user's own bounds.
         root: The outputs folder whose runs are looked at.
     """
-    speeds = earlier_speeds(root)
-    if not speeds:
-        return (None,) * len(lines)
-    limits = expanded.settings.limits
-    found: list[Duration | None] = []
-    for line, composed, provider in zip(lines, expanded.variants, providers, strict=True):
-        maker = maker_of(composed.config)
-        at_once = min(limits.max_concurrency, provider.max_concurrency() or limits.max_concurrency)
-        parts = [
-            (images, speeds.get(Made(maker, *workload)))
+    asked = [
+        {
+            Made(maker_of(config), *workload): images
             for workload, images in plan.workloads(line.index).items()
-        ]
+        }
+        for line, config in zip(lines, configs, strict=True)
+    ]
+    speeds = earlier_speeds(root, chain.from_iterable(asked))
+    found: list[Duration | None] = []
+    for line, images_of, provider in zip(lines, asked, providers, strict=True):
+        at_once = min(limits.max_concurrency, provider.max_concurrency() or limits.max_concurrency)
+        parts = [(images, speeds.get(made)) for made, images in images_of.items()]
         found.append(duration_of(parts, line.calls, at_once, limits))
     return tuple(found)
 

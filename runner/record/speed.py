@@ -70,15 +70,19 @@ def maker_of(config: Mapping[str, Any]) -> str:
     return json.dumps([*parts, config["pipeline"]["name"]], sort_keys=True)
 
 
-def earlier_speeds(root: Path) -> dict[Made, Speed]:
-    """The speeds of the newest runs under an outputs folder.
+def earlier_speeds(root: Path, wanted: Iterable[Made]) -> dict[Made, Speed]:
+    """How fast the newest runs under an outputs folder were; what none of them made is missing.
 
     Args:
         root: See :func:`runner.record.reuse.outputs_root`.
+        wanted: Whose speeds are looked for.
     """
-    speeds: dict[Made, Speed] = {}
+    missing, speeds = set(wanted), dict[Made, Speed]()
     for run in _newest(root):
-        speeds = _speeds(run) | speeds
+        if not missing:
+            break
+        speeds |= {made: speed for made, speed in _speeds(run, missing).items() if made in missing}
+        missing -= speeds.keys()
     return speeds
 
 
@@ -107,12 +111,13 @@ def _newest(root: Path) -> list[RunPaths]:
     return [RunPaths(run) for _, run in sorted(found, reverse=True)[:RUNS]]
 
 
-def _speeds(run: RunPaths) -> dict[Made, Speed]:
-    """The speeds of one run; none of a folder that cannot be read."""
+def _speeds(run: RunPaths, wanted: Iterable[Made]) -> dict[Made, Speed]:
+    """The speeds of one run and some makers; none of a folder that cannot be read."""
+    known = {made.maker for made in wanted}
     try:
-        variants = read_manifest(run).variants
-        makers = {variant.index: maker_of(variant.config) for variant in variants}
-        records = list(_answered(run))
+        found = ((one.index, maker_of(one.config)) for one in read_manifest(run).variants)
+        makers = {index: maker for index, maker in found if maker in known}
+        records = list(_answered(run)) if makers else []
     except (OSError, RequestError, KeyError, TypeError, ValueError):
         return {}
     calls: dict[Made, list[AttemptRecord]] = defaultdict(list)

@@ -22,7 +22,9 @@ def test_the_time_of_a_plan_is_that_of_the_last_run(run_cli: RunCli, tmp_path: P
     assert before.code == 0, before.text
     assert "unknown" in before.out
     assert not (tmp_path / "outputs").exists()
-    assert run_cli(*SLOW, "prompt=a star").code == 0
+    first = run_cli(*SLOW, "prompt=a star")
+    assert first.code == 0, first.text
+    assert "as fast as before" not in first.err
 
     three = run_cli("plan", "-m", *SLOW, "prompt=a moon,a hut,a fox", "limits.max_concurrency=1")
     assert three.code == 0, three.text
@@ -32,3 +34,9 @@ def test_the_time_of_a_plan_is_that_of_the_last_run(run_cli: RunCli, tmp_path: P
 
     for other in ("size=64x64", "provider.options.latency_s=9", "hydra.run.dir=elsewhere/run"):
         assert "unknown" in run_cli("plan", *SLOW, "prompt=a star", other).out
+
+    again = run_cli(*SLOW, "prompt=a star", "limits.max_concurrency=1", "hydra.run.dir=outputs/two")
+    (time,) = re.findall(r"free · ([\d.]+) s, as fast as before", again.err)
+    assert float(time) >= LATENCY_S
+    more = run_cli(*SLOW, "prompt=a moon", "hydra.run.dir=outputs/two")
+    assert "as fast as before" not in more.err, "what is missing of a run takes less than all of it"

@@ -122,10 +122,11 @@ def test_the_median_call_of_the_newest_run_that_made_such_images(tmp_path: Path)
         failed(9),
     )
     assert old.manifest.stat().st_mtime <= (tmp_path / "day/two/manifest.json").stat().st_mtime
-    assert earlier_speeds(tmp_path) == {
+    assert earlier_speeds(tmp_path, [made(), made(size="9x9"), made(steps=3)]) == {
         made(size="9x9"): Speed(2.0, 1, 2),
         made(): Speed(4.0, 2, 2),
     }
+    assert earlier_speeds(tmp_path, [made(maker="another")]) == {}
 
 
 def test_images_that_did_not_come_were_asked_for(tmp_path: Path) -> None:
@@ -136,15 +137,15 @@ def test_images_that_did_not_come_were_asked_for(tmp_path: Path) -> None:
         outcome="partial",
     )
     run_of(tmp_path / "run", partial)
-    assert earlier_speeds(tmp_path) == {made(): Speed(2.0, 4, 1)}
+    assert earlier_speeds(tmp_path, [made()]) == {made(): Speed(2.0, 4, 1)}
 
 
 def test_what_was_not_made_by_a_run_tells_nothing_of_its_speed(tmp_path: Path) -> None:
     run_of(tmp_path / "a", call(0, reused_from="b/images/x.png"), call(1, latency_s=0.0))
     (tmp_path / "b").mkdir()
     (tmp_path / "b/manifest.json").write_text("no manifest")
-    assert earlier_speeds(tmp_path) == {}
-    assert earlier_speeds(tmp_path / "nowhere") == {}
+    assert earlier_speeds(tmp_path, [made()]) == {}
+    assert earlier_speeds(tmp_path / "nowhere", [made()]) == {}
 
 
 def test_only_the_end_of_a_long_journal_is_read(
@@ -154,7 +155,7 @@ def test_only_the_end_of_a_long_journal_is_read(
     (journal,) = paths.journal_files()
     lines = journal.read_bytes().splitlines(keepends=True)
     monkeypatch.setattr(speed, "TAIL_BYTES", sum(map(len, lines[-3:])) + 20)
-    assert earlier_speeds(tmp_path) == {made(): Speed(2.0, 1, 3)}
+    assert earlier_speeds(tmp_path, [made()]) == {made(): Speed(2.0, 1, 3)}
 
 
 @pytest.mark.parametrize(

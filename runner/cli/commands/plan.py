@@ -29,7 +29,9 @@ def command(argv: list[str]) -> int:
     sweep = asked.flags.multirun or expanded.hydra_config.hydra.mode is RunMode.MULTIRUN
     folder = OmegaConf.select(expanded.hydra_config, f"hydra.{'sweep' if sweep else 'run'}.dir")
     root = outputs_root(Path(str(folder)))
-    times = durations(expanded, plan, summary.variants, providers, root)
+    configs = [composed.config for composed in expanded.variants]
+    limits = expanded.settings.limits
+    times = durations(plan, summary.variants, providers, configs, limits, root)
     console = Console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=len(summary.variants) > 1)
     table.add_column("variant", "in all", overflow="fold")
