@@ -56,6 +56,7 @@ from runner.providers.net import (
     native_fields,
     sent_fields,
 )
+from runner.providers.net.inputs import file_problems
 from runner.providers.net.outputs import take_all
 from runner.providers.net.sdk import send_built
 from runner.providers.sizes import SizeError, Sizes
@@ -173,11 +174,7 @@ class HuggingFaceProvider(Provider):
             self._size(params)
         except SizeError as error:
             problems.append(str(error).replace("the model", f"model {self.settings.model.name}"))
-        if self.settings.pipeline.name == "img2img" and params.image is None:
-            problems.append(
-                "pipeline.image: pipeline=img2img needs an input image: pipeline.image=FILE"
-            )
-        return problems
+        return [*problems, *file_problems(self.settings.pipeline.name, params)]
 
     def check_ready(self) -> None:
         """The SDK and the token."""

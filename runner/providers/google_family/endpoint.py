@@ -6,7 +6,6 @@ diffusers containers; ``model.traits.params`` changes them.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -25,8 +24,10 @@ from runner.providers.contract import (
     Price,
     asked,
 )
-from runner.providers.net import Http, Inputs, grey_mask, size_problem
+from runner.providers.net import Http, Inputs, grey_mask
+from runner.providers.net.inputs import NEEDED, file_problems
 from runner.providers.net.outputs import Found, take_all, text
+from runner.providers.net.payload import encode_base64
 from runner.providers.net.sdk import Answered, Authorize, answer_to, send_built
 from runner.providers.sizes import SizeError, Sizes
 from runner.settings.cell import FILE_KEYS, CellParams, Json, PipelineKind
@@ -38,12 +39,6 @@ Predict = Callable[[Any], Awaitable[object]]
 
 BASE64_FIELDS = ("bytesBase64Encoded", "b64_json", "image", "image_base64", "output")
 """Where a prediction that is an object may hold its picture."""
-PIPELINE_FILES: Mapping[PipelineKind, tuple[str, ...]] = {
-    "text2img": (),
-    "img2img": ("image",),
-    "inpaint": ("image", "mask"),
-    "controlnet": ("control_image",),
-}
 
 
 class EndpointTraits(Section):
@@ -79,7 +74,7 @@ class EndpointImages:
 
     def capabilities(self) -> Capabilities:
         """By the traits."""
-        names, files = self.traits.params, PIPELINE_FILES[self.pipeline]
+        names, files = self.traits.params, NEEDED[self.pipeline]
         params = {
             key: Param(native=native)
             for key, native in names.items()
@@ -107,14 +102,7 @@ class EndpointImages:
             self._size(params)
         except SizeError as error:
             problems.append(str(error))
-        problems += [
-            f"pipeline.{key}: pipeline={self.pipeline} needs it: pipeline.{key}=FILE"
-            for key in PIPELINE_FILES[self.pipeline]
-            if getattr(params, key) is None
-        ]
-        if problem := size_problem(params.image, params.mask):
-            problems.append(problem)
-        return problems
+        return [*problems, *file_problems(self.pipeline, params)]
 
     def estimate(self, params: CellParams) -> Price:
         """Unknown: a deployed model is paid by the hour."""
@@ -141,12 +129,15 @@ class EndpointImages:
 
     async def _files(self, params: CellParams) -> dict[str, Json]:
         found: dict[str, Json] = {}
-        for key in PIPELINE_FILES[self.pipeline]:
+        for key in NEEDED[self.pipeline]:
             path = getattr(params, key)
             if path is not None and key in self.traits.params:
-                image = await self._inputs.read(path, f"pipeline.{key}")
-                data = grey_mask(image).data if key == "mask" else image.data
-                found[self.traits.params[key]] = base64.b64encode(data).decode("ascii")
+                image = (
+                    await self._inputs.mask(path, grey_mask)
+                    if key == "mask"
+                    else await self._inputs.read(path, f"pipeline.{key}")
+                )
+                found[self.traits.params[key]] = encode_base64(image.data)
         return found
 
     async def generate(self, predict: Predict, call: Call, project: str, location: str) -> Answer:

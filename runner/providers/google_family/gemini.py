@@ -22,6 +22,7 @@ from runner.providers.contract import (
     Price,
 )
 from runner.providers.net import Http, Inputs, file_identity, given, one_line
+from runner.providers.net.inputs import file_problems
 from runner.providers.net.outputs import mapping, text
 from runner.providers.net.sdk import answer_to
 from runner.providers.prices import Usage, price_book, settle
@@ -174,11 +175,7 @@ class GeminiImages:
             self._size(params)
         except SizeError as error:
             problems.append(str(error).replace("the model", f"model {self.model}"))
-        if self.pipeline == "img2img" and params.image is None:
-            problems.append(
-                "pipeline.image: pipeline=img2img needs an input image: pipeline.image=FILE"
-            )
-        return problems
+        return [*problems, *file_problems(self.pipeline, params)]
 
     def estimate(self, params: CellParams) -> Price:
         """By the tokens of the level; what the model thinks comes on top, and is in the usage."""
@@ -325,7 +322,7 @@ class GeminiImages:
             if isinstance(part, Mapping) and not part.get("thought")
         ]
         images = [data for part in kept if (data := mapping(part.get("inlineData")))]
-        words = " ".join(said for part in kept if (said := text(part.get("text"))))
+        words = " ".join(word for part in kept if (word := text(part.get("text"))))
         if images:
             if len(images) > 1:
                 notes = [*notes, f"{len(images)} images came, 1 was asked for"]

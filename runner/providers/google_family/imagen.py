@@ -376,8 +376,7 @@ class ImagenImages:
         if self.pipeline == "inpaint":
             mask = None
             if options.mask_mode is None:
-                read = await self._inputs.read(params.mask or "", "pipeline.mask")
-                drawn_mask = binary_mask(read)
+                drawn_mask = await self._inputs.mask(params.mask or "", binary_mask)
                 mask = types.Image(image_bytes=drawn_mask.data, mime_type=drawn_mask.mime)
             mode = (options.mask_mode or "user_provided").upper()
             found.append(
