@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from runner.providers.registry import make_provider
 from runner.settings.cell import CellParams
 from runner.settings.confdir import conf_dir
 from runner.settings.docs import default_text, type_text
-from runner.settings.errors import PrerequisiteError, RequestError
+from runner.settings.errors import PrerequisiteError, RequestError, RunnerError
 from runner.settings.schema import ModelSettings, VariantSettings
 
 _CHOSEN_MODEL = re.compile(r"- override /model@_global_\.model: ((\S+)/\S+)")
@@ -123,8 +124,9 @@ def _entry(loader: ConfigLoader, name: str, overrides: Sequence[str]) -> Entry:
     params = dict(provider.capabilities().params)
     for kind in sorted(provider.capabilities().pipelines - {settings.pipeline.name}):
         pipeline = settings.pipeline.model_copy(update={"name": kind})
-        chosen = make_provider(settings.model_copy(update={"pipeline": pipeline}))
-        params = {**chosen.capabilities().params, **params}
+        with suppress(RunnerError):  # a kind may need more than the model: a ControlNet, say
+            chosen = make_provider(settings.model_copy(update={"pipeline": pipeline}))
+            params = {**chosen.capabilities().params, **params}
     return Entry(name, _intro(name), settings, provider, params, missing or _missing(provider))
 
 
