@@ -31,7 +31,6 @@ from runner.providers.net import (
 )
 from runner.providers.net.jobs import POLL_TIMEOUT_S
 from runner.providers.net.outputs import mapping
-from runner.providers.prices import in_dollars
 from runner.settings.cell import Json
 from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
@@ -44,7 +43,6 @@ MOST_TASKS = 24
 """Tasks that may be under way at once, on most endpoints."""
 REFUSED = {"Request Moderated": "the request", "Content Moderated": "the picture"}
 FAILED = frozenset({"Error", "Failed"})
-CREDIT_USD = 0.01
 RULES = FaultRules(
     no_credit=frozenset({"insufficient_credits"}), refused=frozenset({"request_moderated"})
 )
@@ -159,6 +157,7 @@ class BlackForestLabsProvider(HostedProvider):
         result = mapping(made.get("result"))
         seed = result.get("seed")
         credits = made.get("cost", fact.get("cost"))
+        book = self.model.book
         figures = {name: made[name] for name in ("input_mp", "output_mp") if name in made}
         return await self.answer(
             call,
@@ -166,5 +165,5 @@ class BlackForestLabsProvider(HostedProvider):
             sent=sent_fields(fact),
             request_id=text(fact.get("job")),
             usage={**figures, "credits": credits} if credits is not None else figures,
-            reported_usd=in_dollars(credits, CREDIT_USD),
+            reported_usd=book.from_credits(credits) if book else None,
         )

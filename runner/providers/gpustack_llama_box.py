@@ -8,7 +8,6 @@ server read past its end: both always go along. Progress comes in the answer's o
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -282,8 +281,7 @@ class GPUStackLlamaBoxProvider(Provider):
             return {"image": control, "control": control}
         files = {"image": await self._inputs.read(str(params.image))}
         if self.pipeline == "inpaint":
-            mask = await self._inputs.read(str(params.mask), "pipeline.mask")
-            files["mask"] = await asyncio.to_thread(grey_mask, mask)
+            files["mask"] = await self._inputs.mask(str(params.mask), grey_mask)
         return files
 
     def _size(self, params: CellParams, files: Mapping[str, InputImage]) -> Chosen | None:

@@ -53,9 +53,7 @@ class Uploads:
         async with self._turn:
             if (path, mask_path) not in self._done:
                 image = await self._inputs.read(path)
-                mask = await asyncio.to_thread(
-                    grey_mask, await self._inputs.read(mask_path, "pipeline.mask")
-                )
+                mask = await self._inputs.mask(mask_path, grey_mask)
                 body = {
                     "initExtension": _extension(image, "pipeline.image"),
                     "maskExtension": _extension(mask, "pipeline.mask"),

@@ -185,6 +185,10 @@ class PriceBook(Section):
             total += count * (rate or 0.0)
         return total / _MILLION
 
+    def from_credits(self, credits: object) -> float | None:
+        """What an answer says that a call cost, in US dollars; ``None`` if that is not known."""
+        return in_dollars(credits, self.credit_usd) if self.credit_usd else None
+
 
 _MOST_TOKENS = 10**9
 _MOST_USD = 10_000.0

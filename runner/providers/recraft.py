@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from runner.providers.contract import (
     UNKNOWN_PRICE,
@@ -23,7 +22,7 @@ from runner.providers.contract import (
 from runner.providers.net import FaultRules, Http, Inputs, encode_data_url, given
 from runner.providers.net.inputs import InputImage, binary_mask, file_identity, file_problems
 from runner.providers.openai_family.answers import read_answer
-from runner.providers.prices import in_dollars, price_book
+from runner.providers.prices import price_book
 from runner.providers.recraft_options import (
     EXPAND,
     TASKS,
@@ -252,7 +251,7 @@ class RecraftProvider(Provider):
             request_id=reply.request_id,
             book=self.book,
             price=self.estimate(params),
-            reported_usd=self._charged(found),
+            reported_usd=self.book.from_credits(found.get("credits")) if self.book else None,
             seeds=[seed] * len(call.cells) if "seed" in self._capabilities.params else (),
             warnings=[size.warning] if size and size.warning else [],
         )
@@ -293,8 +292,8 @@ class RecraftProvider(Provider):
         if self._task.pipeline in {"img2img", "inpaint"}:
             files["image_url"] = await self._data_url(str(params.image), "pipeline.image")
         if self._task.pipeline == "inpaint":
-            mask = await self._inputs.read(str(params.mask), "pipeline.mask")
-            files["mask_url"] = _encoded(await asyncio.to_thread(binary_mask, mask))
+            mask = await self._inputs.mask(str(params.mask), binary_mask)
+            files["mask_url"] = _encoded(mask)
         return files
 
     async def _data_url(self, path: str, what: str) -> str:
@@ -304,11 +303,6 @@ class RecraftProvider(Provider):
                 f"{what}={path}: {len(image.data):,} bytes, more than {MOST_INPUT_BYTES:,}"
             )
         return _encoded(image)
-
-    def _charged(self, reply: Mapping[str, Any]) -> float | None:
-        """What the reply says that the call cost, in dollars."""
-        usd = self.book.credit_usd if self.book else None
-        return None if not usd else in_dollars(reply.get("credits"), usd)
 
 
 def choose_size(sizes: Sizes, text: str) -> Chosen:

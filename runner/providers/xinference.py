@@ -255,8 +255,8 @@ class XinferenceProvider(Provider):
         form += [Part(name, str(value)) for name, value in fields.items()]
         form += [_part("image", image) for image in await self._images(params)]
         if self.pipeline == "inpaint":
-            mask = await self._inputs.read(str(params.mask), "pipeline.mask")
-            form.append(_part("mask_image", await asyncio.to_thread(grey_mask, mask)))
+            mask = await self._inputs.mask(str(params.mask), grey_mask)
+            form.append(_part("mask_image", mask))
             return await self.http.send("POST", "/images/inpainting", form=form)
         return await self.http.send("POST", "/images/variations", form=form)
 
