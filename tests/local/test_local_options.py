@@ -253,10 +253,12 @@ def test_pickles_and_missing_packages_and_files_are_told(tiny_folder: Folder) ->
     assert "style.ckpt can run code when it is read" in message
     assert "cannot do without its text encoder" in message
     assert "no file gone.safetensors" in refused(folder, loras=[{"name": "gone.safetensors"}])
+    unnamed = refused(folder, loras=[{"name": "owner/lora"}])
+    assert "say which file of owner/lora it is" in unnamed
     missing = [
         (package, options)
         for package, options in (
-            ("peft", {"loras": [{"name": "owner/lora"}]}),
+            ("peft", {"loras": [{"name": "owner/lora", "file": "a.safetensors"}]}),
             ("torchao", {"quantization": "torchao_int8"}),
             ("bitsandbytes", {"quantization": "bitsandbytes_4bit"}),
         )

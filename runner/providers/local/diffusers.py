@@ -48,8 +48,9 @@ from runner.providers.local.source import (
 )
 from runner.providers.net.http import Http
 from runner.providers.net.inputs import MAX_INPUT_BYTES, read_input
+from runner.providers.net.wire import require
 from runner.settings.cell import PIPELINE_KINDS, Cell, CellParams, Json
-from runner.settings.errors import RequestError
+from runner.settings.errors import RequestError, RunnerError
 from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
 
@@ -362,10 +363,11 @@ class DiffusersProvider(Provider):
             if "://" not in path:
                 return (await asyncio.to_thread(read_input, path, what)).data
             if not self._online:
+                require("http", "aiohttp")
                 await self._http.open()
                 self._online = True
             return await self._http.fetch(path, MAX_INPUT_BYTES)
-        except RequestError as error:
+        except RunnerError as error:
             raise ProviderError("invalid", str(error), code="bad_input") from None
 
     def _finish(

@@ -154,6 +154,20 @@ def _problems(facts: Facts, options: DiffusersOptions) -> Iterator[str]:
     yield from _pickles(options)
 
 
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+
+
+def lora_file(name: str, file: str | None) -> tuple[str, str | None]:
+    """Folder (or Hub id) and file of a LoRA; without a name a pickle might be guessed."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return str(path.parent), path.name
+    if path.is_dir():
+        return str(path), file or _weights(path)[0].name
+    return name, file
+
+
 def _pickles(options: DiffusersOptions) -> Iterator[str]:
     named = [("loras", lora.name, lora.file) for lora in options.loras]
     named += [("textual_inversions", each.name, None) for each in options.textual_inversions]
@@ -171,3 +185,8 @@ def _pickles(options: DiffusersOptions) -> Iterator[str]:
             )
         elif path.suffix == ".safetensors" and not path.is_file():
             yield f"provider.options.{option}: no file {name}"
+        elif option == "loras" and file is None and not path.is_file() and len(_weights(path)) != 1:
+            yield (
+                f"provider.options.loras: say which file of {name} it is: "
+                f"{{name: {name}, file: NAME.safetensors}}"
+            )

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.providers.local.fitting import denoiser
+from runner.providers.local.fitting import denoiser, lora_file
 from runner.providers.local.options import DiffusersOptions, Offload
 from runner.providers.local.preflight import Facts
 from runner.providers.local.repairs import let_clip_be_skipped
@@ -116,7 +116,7 @@ def _add_weights(pipe: DiffusionPipeline, options: DiffusersOptions) -> None:
     names = []
     for number, lora in enumerate(options.loras):
         names.append(f"lora{number}")
-        folder, file = _parted(lora.name, lora.file)
+        folder, file = lora_file(lora.name, lora.file)
         pipe.load_lora_weights(
             folder, weight_name=file, adapter_name=names[-1], use_safetensors=True
         )
@@ -133,12 +133,6 @@ def _add_weights(pipe: DiffusionPipeline, options: DiffusersOptions) -> None:
             weight_name=adapter.file,
         )
         pipe.set_ip_adapter_scale(adapter.scale)
-
-
-def _parted(name: str, file: str | None) -> tuple[str, str | None]:
-    """Folder (or Hub id) and file of a LoRA."""
-    path = Path(name).expanduser()
-    return (str(path.parent), path.name) if path.is_file() else (name, file)
 
 
 def _cache_config(pipe: DiffusionPipeline, options: DiffusersOptions) -> Any:
