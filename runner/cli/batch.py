@@ -268,13 +268,15 @@ def _saved_seed(paths: RunPaths) -> int | None:
 def _done_before(batch: Batch) -> Result | None:
     """How the run ended that made all of this plan; ``None``: there is something to do.
 
-    Only the last thing that a run writes says that its plan is done. A lock that was left behind,
+    Only the last thing that a run writes says that its plan is done. A lock that names somebody,
     or a journal that is not as long as it was then, asks for a closer look.
     """
     paths = batch.paths
-    if paths.lock.exists() or not (paths.manifest.is_file() and paths.gallery.is_file()):
+    if not (paths.manifest.is_file() and paths.gallery.is_file()):
         return None
     try:
+        if paths.lock.exists() and paths.lock.stat().st_size:
+            return None
         found = json.loads(paths.manifest.read_bytes())
         journal = sum(path.stat().st_size for path in paths.journal_files())
         wanted = ("done", batch.plan.hash, journal)
@@ -292,7 +294,7 @@ def _done_before(batch: Batch) -> Result | None:
             unknown_usd=found["cost_unknown_worst_usd"] or 0.0,
             elapsed_s=0.0,
         )
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None  # not a manifest of ours: the engine says what is wrong with it
 
 

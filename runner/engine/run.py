@@ -392,6 +392,7 @@ class _Run:
             for variant in self.manifest.variants
         )
         known = state.cost_usd if state.cost_by_basis else None
+        journal = self.job.paths.journal_files()
         return self.manifest.model_copy(
             update={
                 "status": status,
@@ -411,7 +412,8 @@ class _Run:
                     **{key: plain_object(recipe) for key, recipe in shared.recipes.items()},
                 },
                 "warnings": tuple(dict.fromkeys([*self.manifest.warnings, *state.damaged])),
-                "writers": tuple(path.name for path in self.job.paths.journal_files()),
+                "writers": tuple(path.name for path in journal),
+                "journal_bytes": sum(path.stat().st_size for path in journal),
             }
         )
 

@@ -6,7 +6,6 @@ give it the manners of a real service: latency, errors, refusals, missing images
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import random
@@ -115,6 +114,8 @@ class FakeProvider(Provider):
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Draw the cards of a call, after the latency and the dice."""
+        from asyncio import sleep  # planning and a run that has nothing to do need no event loop
+
         options = self.options
         first = call.cells[0]
         # Dice are thrown per cell and try, so that a run repeats whatever the order of its calls.
@@ -123,7 +124,7 @@ class FakeProvider(Provider):
         if options.jobs:
             ready_at = time.time() + options.latency_s
             await listener.note(call, {"job": f"job-{call.call_id}", "ready_at": ready_at})
-        await asyncio.sleep(options.latency_s)
+        await sleep(options.latency_s)
         if dice.random() < options.timeout_rate:
             raise ProviderError("ambiguous", "the fake service did not answer", code="timeout")
         if dice.random() < options.rate_limit_rate:
@@ -134,10 +135,12 @@ class FakeProvider(Provider):
 
     async def attach(self, call: Call, fact: Mapping[str, Json], listener: Listener) -> Answer:
         """Wait until a job of an earlier process is over, and take its cards."""
+        from asyncio import sleep
+
         ready_at = fact.get("ready_at")
         if not isinstance(ready_at, float):
             return await super().attach(call, fact, listener)
-        await asyncio.sleep(max(0.0, ready_at - time.time()))
+        await sleep(max(0.0, ready_at - time.time()))
         return self._answer(call)
 
     def _answer(self, call: Call) -> Answer:

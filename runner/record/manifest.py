@@ -107,6 +107,7 @@ class Manifest(Part):
     )
     warnings: tuple[str, ...] = Field((), description="what a person should know")
     writers: tuple[str, ...] = Field((), description="journal files, oldest first")
+    journal_bytes: int = Field(0, ge=0, description="their length, when this file was written")
 
 
 def write_manifest(paths: RunPaths, manifest: Manifest) -> None:
