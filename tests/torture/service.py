@@ -107,7 +107,8 @@ class Watch:
             data = (self.run / "images" / row["file_name"]).read_bytes()
             assert hashlib.sha256(data).hexdigest() == row["sha256"]
             assert row["sha256"] in self.service.sold[row["prompt"]]
-        assert verify(RunPaths(self.run), pixels=True).findings == ()
+        found = verify(RunPaths(self.run), pixels=True).findings
+        assert found == (), [str(one) for one in found]
         assert manifest(self.run)["counts"]["done"] == cells
         # Nothing reached the service that was not written down first.
         asked: Counter[str] = Counter()
