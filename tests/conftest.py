@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.figures import Figures
+from tests.figures import Figures, counted
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -46,9 +46,7 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="session")
 def figures() -> Iterator[Figures]:
     """Counts what the torture tests do."""
-    found = Figures()
-    yield found
-    found.save()
+    yield from counted()
 
 
 def cli_command(*arguments: str) -> list[str]:

@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 LONG = bool(os.environ.get("RUNNER_TORTURE"))
@@ -51,3 +51,10 @@ class Figures:
         if LEDGER and self.sums:
             with Path(LEDGER).open("a") as file:
                 file.write(json.dumps(self.sums) + "\n")
+
+
+def counted() -> Iterator[Figures]:
+    """The body of a fixture: figures that are saved when the session ends."""
+    found = Figures()
+    yield found
+    found.save()

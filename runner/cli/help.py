@@ -31,7 +31,8 @@ Usage:
 Commands:
 {commands}
 
-Choices (group=choice); files of your own: --config-dir FOLDER
+Choices (group=choice); files of your own: --config-dir FOLDER; all models of a
+provider with prices: python -m runner providers NAME
 {groups}
 
 Keys (key=value):
@@ -67,7 +68,28 @@ def help_text(argv: list[str]) -> str:
     )
 
 
+_MOST_OF_A_FAMILY = 4
+"""Models of one family that are listed by name; `providers NAME` lists them all."""
+
+
+def _by_family(choices: list[str]) -> list[str]:
+    families: dict[str, list[str]] = {}
+    for choice in choices:
+        family, _, name = choice.rpartition("/")
+        families.setdefault(family if name else choice, []).append(choice)
+    return [
+        shown
+        for family, names in families.items()
+        for shown in (
+            names
+            if not family or len(names) <= _MOST_OF_A_FAMILY
+            else [f"{family}/…({len(names)})"]
+        )
+    ]
+
+
 def _wrapped(name: str, choices: list[str]) -> str:
+    choices = _by_family(choices)
     lines, line = [], f"  {name:<11}"
     for choice in choices:
         if len(line) + len(choice) > 84:

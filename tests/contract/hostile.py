@@ -30,7 +30,7 @@ from runner.record.rows import AttemptRecord
 from runner.settings.errors import RunnerError
 from tests.contract.machinery import Machinery
 from tests.contract.support import Listening, cells
-from tests.figures import Figures
+from tests.figures import Figures, counted
 from tests.servers.loopback import Loopback
 from tests.servers.spoil import Spoiler, Spoiling, dripping, endless, packed, spoilers
 
@@ -41,6 +41,11 @@ MOST_MORE_KB = 700_000
 
 class HostileAnswers(Machinery):
     """Inherited tests of what no honest server sends."""
+
+    @pytest.fixture(scope="session")
+    def figures(self) -> Iterator[Figures]:
+        """Here too, for third parties whose tests lie elsewhere."""
+        yield from counted()
 
     @pytest.mark.timeout(3600)
     def test_spoiled_answers(
