@@ -77,15 +77,11 @@ def _by_family(choices: list[str]) -> list[str]:
     for choice in choices:
         family, _, name = choice.rpartition("/")
         families.setdefault(family if name else choice, []).append(choice)
-    return [
-        shown
-        for family, names in families.items()
-        for shown in (
-            names
-            if not family or len(names) <= _MOST_OF_A_FAMILY
-            else [f"{family}/…({len(names)})"]
-        )
-    ]
+    shown: list[str] = []
+    for family, names in families.items():
+        whole = len(names) <= _MOST_OF_A_FAMILY or not family
+        shown += names if whole else [f"{family}/…({len(names)})"]
+    return shown
 
 
 def _wrapped(name: str, choices: list[str]) -> str:

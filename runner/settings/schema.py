@@ -90,8 +90,8 @@ class PipelineSettings(Section):
     control_scale: float | None = Field(None, ge=0, description="weight of the control image")
     resize: Literal["fit", "fill", "stretch", "none"] | None = Field(
         None,
-        description="input images and size: fit inside it, fill it and crop, stretch to it, or none "
-        "(it must fit already); null: fit",
+        description="input images and size: fit inside it, fill it and crop, stretch to it, or "
+        "none (it must fit already); null: fit",
     )
     preprocessor: str | list[str] | None = Field(
         None,
