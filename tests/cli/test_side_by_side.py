@@ -84,6 +84,7 @@ def clouds() -> Iterator[Clouds]:
             **os.environ,
             **{variable: servers[name].credential for name, (_, variable) in SERVERS.items()},
             **{f"RUNNER_BASE_URL_{name}": server.base_url for name, server in servers.items()},
+            "RUNNER_BASE_URL_huggingface": f"{servers['huggingface'].base_url}/my/endpoint",
             "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
             "AWS_REGION": TitanServer.region,
             "AWS_EC2_METADATA_DISABLED": "true",

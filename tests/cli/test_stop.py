@@ -171,12 +171,12 @@ def test_sigterm_gives_calls_in_flight_some_seconds_and_no_more(tmp_path: Path) 
 def test_while_planning_nothing_is_written(tmp_path: Path, number: signal.Signals) -> None:
     prompts = tmp_path / "many.jsonl"
     with prompts.open("w") as file:
-        for row in range(400_000):
+        for row in range(1_500_000):
             file.write(f'{{"prompt": "star number {row}", "seed": {row}}}\n')
     run = tmp_path / "run"
     job = ("provider=fake", "prompts=many.jsonl", f"hydra.run.dir={run}")
     with terminal(tmp_path, cli_command(*job)) as one:
-        # It reads the file: 400,000 rows take it seconds.
+        # It reads the file: so many rows take it seconds.
         one.until(lambda: _opened(one.child.pid, prompts))
         one.child.send_signal(number)
         assert one.end() == 130, one.text

@@ -56,8 +56,9 @@ def test_a_price_is_the_sum_over_all_cells(
         variants=[variant(0, seed=1, n=3, model=model), variant(1, seed=1, size="64x64")],
         axes={key: VALUES[key] for key in order if key in used},
         zip=[["size", "steps"]] if zipped and {"size", "steps"} <= used else [],
-        cells=[*cells, {"background": "auto"}],
-        exclude=exclude,
+        # No rule leaves this one out.
+        cells=[*cells, {"background": "auto", "seed": 99, "size": "9x9"}],
+        exclude=[{**rule, "size": rule.get("size", "64x64")} for rule in exclude],
     )
     providers = [StubProvider(one.settings, estimate=rate) for one in plan.variants]
     summary = plan.summary(providers)
