@@ -320,10 +320,12 @@ class VariantRun:
         size = sum(map(len, written.files.values()))
         self._largest = max(self._largest, size)
         shared.room.change(size - room)
-        shared.budget.settle(worst, written.record.cost_usd)
         for name, extras in written.extras.items():
             await shared.store.keep_extras(name, extras)
         await shared.store.commit(written.record, written.files)
+        # Only now: after a kill the journal must not show this call open beside the one that
+        # the money it gave back has paid for.
+        shared.budget.settle(worst, written.record.cost_usd)
         shared.room.change(-size)
         self._noted.discard(attempt.call.call_id)
         shared.progress.money(shared.budget.spent_usd, shared.budget.limit_usd)
