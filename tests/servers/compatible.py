@@ -10,7 +10,6 @@ from tests.servers.images import Fault, ImagesServer, clear_is_painted
 from tests.servers.loopback import Seen, Situation, Upload
 from tests.servers.strict import Anything, Bool, Int, Number, OneOf, Shape, Text
 
-MODEL = "Qwen/Qwen-Image"
 SIZE = r"\d+x\d+"
 INT64 = 2**63 - 1
 
@@ -23,6 +22,7 @@ def detail(status: int, text: Any) -> Fault:
 class VllmOmniServer(ImagesServer):
     """``vllm serve Qwen/Qwen-Image --omni --api-key …``."""
 
+    served = "Qwen/Qwen-Image"
     mask_field = "mask_image"
     file_fields: ClassVar[frozenset[str]] = frozenset(
         {"image", "image[]", "mask_image", "reference_image"}
@@ -77,7 +77,7 @@ class VllmOmniServer(ImagesServer):
 
     def rules(self, fields: Mapping[str, Any], seen: Seen) -> Iterator[str]:
         """The served model's name, and LoRAs that a form carries as JSON text."""
-        if fields.get("model", MODEL) != MODEL:
+        if fields.get("model", self.served) != self.served:
             yield f"model mismatch: {fields['model']}"
         if seen.fields and "lora" in fields and not isinstance(json.loads(fields["lora"]), dict):
             yield f"lora is {fields['lora']!r}"
