@@ -137,7 +137,9 @@ def test_a_cut_jpeg_is_found_behind_the_end_mark_of_its_thumbnail() -> None:
 
 def test_padding_behind_the_end_is_allowed() -> None:
     for kind in ("PNG", "JPEG", "GIF", "WEBP"):
-        inspect(picture(5, kind=kind) + b"\0\0", decode=False)
+        data = picture(5, kind=kind)
+        padded = inspect(data + b"\0\0", decode=False)
+        assert padded.info == inspect(data, decode=False).info
 
 
 @given(st.binary(max_size=200), st.sampled_from(list(RASTERS)), st.data())

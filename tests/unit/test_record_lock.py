@@ -104,4 +104,6 @@ def test_a_process_is_known_by_more_than_its_number() -> None:
 def test_a_damaged_lock_file_is_no_obstacle(tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.lock"
     path.write_text(text)
-    FolderLock(path).release()
+    lock = FolderLock(path)
+    assert json.loads(path.read_text())["pid"] == this_process().pid
+    lock.release()
