@@ -63,8 +63,7 @@ class GoogleAIStudioProvider(Provider):
 
     def quota_key(self) -> str:
         """Limits are per model and project, and a key belongs to one project."""
-        keys = ",".join(self.http.keys.variables)
-        return f"{self.name}:{self.http.base.origin}:{self.settings.model.name}:{keys}"
+        return self.http.quota_key(self.settings.model.name)
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes, and the input image of an edit."""

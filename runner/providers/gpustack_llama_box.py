@@ -33,7 +33,7 @@ from runner.providers.net.limits import ImageLimits
 from runner.providers.openai_family.answers import read_answer
 from runner.providers.prices import price_book
 from runner.providers.seeds import in_runs
-from runner.providers.sizes import Chosen, SizeError, Sizes
+from runner.providers.sizes import Chosen, Sizes, size_problems
 from runner.settings.cell import Cell, CellParams, Json, PipelineKind
 from runner.settings.errors import RequestError
 from runner.settings.load import validate
@@ -168,12 +168,7 @@ class GPUStackLlamaBoxProvider(Provider):
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes and input files."""
-        problems = []
-        if params.size is not None:
-            try:
-                self.traits.sizes.pixels(params.size)
-            except SizeError as error:
-                problems.append(str(error))
+        problems = size_problems(self.traits.sizes.pixels, params.size, self.settings.model.name)
         problems += file_problems(self.pipeline, params)
         for key in ("image", "control_image"):
             if problem := INPUTS.problem(getattr(params, key), f"pipeline.{key}"):

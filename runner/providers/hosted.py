@@ -28,7 +28,7 @@ from runner.providers.net import (
 from runner.providers.net.inputs import file_problems
 from runner.providers.net.payload import encode_base64
 from runner.providers.prices import price_book
-from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size
+from runner.providers.sizes import Chosen, Sizes, parse_size, size_problems
 from runner.settings.cell import CellParams, Json, PipelineKind, Scalar
 from runner.settings.errors import RequestError, listed
 from runner.settings.load import validate
@@ -167,10 +167,7 @@ class Hosted:
     def check(self, params: CellParams) -> list[str]:
         """What ranges cannot say: sizes, the length of the prompt, whether a mask fits."""
         found = list(file_problems(self.kind, params))
-        try:
-            self.size(params)
-        except SizeError as error:
-            found.append(str(error))
+        found += size_problems(self.size, params, self.settings.model.name)
         asked = given(self.options)
         found += [
             f"provider.options.{name}: model {self.settings.model.name} needs it; set it with "

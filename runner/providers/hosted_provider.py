@@ -53,7 +53,7 @@ class HostedProvider(Provider):
 
     def quota_key(self) -> str:
         """Limits are per key, over all models."""
-        return f"{self.name}:{self.http.base.origin}:{','.join(self.http.keys.variables)}"
+        return self.http.quota_key()
 
     def estimate(self, params: CellParams) -> Price:
         """By the price in the model's file."""

@@ -59,7 +59,7 @@ from runner.providers.net import (
 from runner.providers.net.inputs import file_problems
 from runner.providers.net.outputs import take_all
 from runner.providers.net.sdk import send_built
-from runner.providers.sizes import SizeError, Sizes
+from runner.providers.sizes import Sizes, size_problems
 from runner.settings.cell import CellParams, Json, PipelineKind
 from runner.settings.errors import listed
 from runner.settings.load import validate
@@ -164,16 +164,11 @@ class HuggingFaceProvider(Provider):
 
     def quota_key(self) -> str:
         """Limits are per route and key."""
-        keys = ",".join(self.http.keys.variables)
-        return f"{self.name}:{self.http.base.origin}:{self.route}:{keys}"
+        return self.http.quota_key(str(self.route))
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes, and the input image of an edit."""
-        problems = []
-        try:
-            self._size(params)
-        except SizeError as error:
-            problems.append(str(error).replace("the model", f"model {self.settings.model.name}"))
+        problems = size_problems(self._size, params, self.settings.model.name)
         return [*problems, *file_problems(self.settings.pipeline.name, params)]
 
     def check_ready(self) -> None:

@@ -45,7 +45,7 @@ from runner.providers.net import (
 from runner.providers.net.inputs import file_problems
 from runner.providers.net.jobs import POLL_TIMEOUT_S
 from runner.providers.prices import price_book, settle
-from runner.providers.sizes import Chosen, SizeError
+from runner.providers.sizes import Chosen, size_problems
 from runner.settings.cell import CellParams, Json
 from runner.settings.errors import RequestError, did_you_mean, listed
 from runner.settings.load import validate
@@ -159,15 +159,12 @@ class LeonardoProvider(Provider):
 
     def quota_key(self) -> str:
         """Limits are per key."""
-        return f"{self.name}:{self.http.base.origin}:{','.join(self.http.keys.variables)}"
+        return self.http.quota_key()
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes, the length of the prompt, and whether image and mask fit."""
         found = list(file_problems(self.settings.pipeline.name, params))
-        try:
-            self._size(params)
-        except SizeError as error:
-            found.append(str(error))
+        found += size_problems(self._size, params, self.settings.model.name)
         if len(params.prompt) > 1500:
             found.append(f"prompt: {len(params.prompt):,} characters, at most 1,500 are taken")
         return found

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 from runner.providers.contract import (
@@ -31,7 +32,7 @@ from runner.providers.recraft_options import (
     RecraftTraits,
     TaskName,
 )
-from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size
+from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size, size_problems
 from runner.settings.cell import CellParams, Json
 from runner.settings.errors import RequestError, listed
 from runner.settings.load import validate
@@ -159,7 +160,7 @@ class RecraftProvider(Provider):
 
     def quota_key(self) -> str:
         """Limits are per user: 100 images a minute, whatever the model."""
-        return f"{self.name}:{self.http.base.origin}:{','.join(self.http.keys.variables)}"
+        return self.http.quota_key()
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes, prompt, styles, input files and what an outpainting has to say."""
@@ -178,11 +179,9 @@ class RecraftProvider(Provider):
                 f"provider.options: model {self.settings.model.name} draws in a style only: set "
                 "style_id or style_references"
             )
-        if params.size is not None:
-            try:
-                choose_size(traits.sizes, params.size)
-            except SizeError as error:
-                yield str(error)
+        yield from size_problems(
+            partial(choose_size, traits.sizes), params.size, self.settings.model.name
+        )
         if len(params.prompt) > traits.max_prompt:
             yield (
                 f"prompt: {len(params.prompt):,} characters; model {self.settings.model.name} "

@@ -9,12 +9,16 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import Field
 
 from runner.settings.errors import listed
 from runner.settings.schema import Section
+
+T = TypeVar("T")
 
 _PIXELS = re.compile(r"(\d{1,5})\s*[x×*]\s*(\d{1,5})\Z", re.IGNORECASE)
 _RATIO = re.compile(r"(\d{1,3}):(\d{1,3})\Z")
@@ -84,6 +88,23 @@ def parse_size(text: str) -> Size:
     if _WORD.match(text):
         return Size(word=text.lower())
     raise _unreadable(text)
+
+
+def size_problems(choose: Callable[[T], object], asked: T | None, model: str) -> list[str]:
+    """What is wrong with a size: no sentence, or one that names the model.
+
+    Args:
+        choose: Finds what is sent for ``asked``, or raises :class:`SizeError`.
+        asked: A size, or what holds it; ``None``: nothing was asked.
+        model: Name of the model.
+    """
+    if asked is None:
+        return []
+    try:
+        choose(asked)
+    except SizeError as error:
+        return [str(error).replace("the model", f"model {model}")]
+    return []
 
 
 def _positive(

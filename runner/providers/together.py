@@ -53,7 +53,7 @@ class TogetherProvider(HostedProvider):
 
     def quota_key(self) -> str:
         """Limits are per key and model."""
-        return f"{super().quota_key()}:{self.settings.model.name}"
+        return self.http.quota_key(self.settings.model.name)
 
     def estimate(self, params: CellParams) -> Price:
         """By the megapixel; steps beyond the model's own number cost in proportion."""

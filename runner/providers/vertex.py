@@ -113,9 +113,8 @@ class VertexProvider(Provider):
 
     def quota_key(self) -> str:
         """Limits are per project, region and model."""
-        place = f"{self.http.base.origin}:{self.options.project or ''}:{self.location}"
-        keys = ",".join(self.http.keys.variables)
-        return f"{self.name}:{place}:{self.settings.model.name}:{keys}"
+        project = self.options.project or ""
+        return self.http.quota_key(project, self.location, self.settings.model.name)
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes and input files."""

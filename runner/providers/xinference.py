@@ -39,7 +39,7 @@ from runner.providers.net import (
 from runner.providers.net.inputs import InputImage, file_identity, file_problems, grey_mask
 from runner.providers.openai_family.answers import read_answer
 from runner.providers.prices import price_book
-from runner.providers.sizes import Chosen, SizeError
+from runner.providers.sizes import Chosen, size_problems
 from runner.providers.xinference_options import (
     GOES_WITH,
     IN_KWARGS,
@@ -161,18 +161,12 @@ class XinferenceProvider(Provider):
 
     def quota_key(self) -> str:
         """The server counts the requests of each model."""
-        return f"{self.name}:{self.http.base.text}:{self.settings.model.name}"
+        return self.http.quota_key(self.settings.model.name)
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes and input files."""
-        problems = []
-        if params.size is not None:
-            try:
-                self.traits.sizes.pixels(params.size)
-            except SizeError as error:
-                problems.append(str(error))
-        problems += file_problems(self.pipeline, params)
-        return problems
+        problems = size_problems(self.traits.sizes.pixels, params.size, self.settings.model.name)
+        return [*problems, *file_problems(self.pipeline, params)]
 
     def estimate(self, params: CellParams) -> Price:
         """Nothing, unless the model's file has a price."""

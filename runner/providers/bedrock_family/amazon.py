@@ -33,7 +33,7 @@ from runner.providers.net import (
 )
 from runner.providers.net.payload import decode_base64
 from runner.providers.prices import price_book, settle
-from runner.providers.sizes import Chosen, SizeError
+from runner.providers.sizes import Chosen, size_problems
 from runner.settings.cell import CellParams, Json
 from runner.settings.errors import RequestError, listed
 from runner.settings.load import validate
@@ -177,11 +177,8 @@ class AmazonImages:
     def check(self, params: CellParams) -> Iterator[str]:
         """Problems of one cell."""
         traits, name = self._traits, self._name
-        if params.size is not None and name in traits.sized:
-            try:
-                traits.sizes.pixels(params.size)
-            except SizeError as error:
-                yield str(error).replace("the model", f"model {self._model}")
+        if name in traits.sized:
+            yield from size_problems(traits.sizes.pixels, params.size, self._model)
         if not params.prompt and self._task.text == "required":
             yield f"prompt: {name} needs one"
         for key in ("prompt", "negative_prompt"):

@@ -131,9 +131,7 @@ class Bedrock:
 
     def quota_key(self) -> str:
         """Limits are per account, region and model."""
-        who = self._profile or ",".join(self.http.keys.variables)
-        model = self._settings.model.name
-        return f"{self._settings.provider.name}:{self.http.base.origin}:{model}:{who}"
+        return self.http.quota_key(self._settings.model.name, self._profile or "")
 
     def check_ready(self) -> None:
         """Look for boto3, a region and credentials. Nothing is sent to Bedrock.

@@ -33,7 +33,7 @@ from runner.providers.net import Inputs, given, grey_mask, native_fields
 from runner.providers.net.inputs import file_problems
 from runner.providers.net.limits import ImageLimits
 from runner.providers.prices import price_book, settle
-from runner.providers.sizes import SizeError, Sizes
+from runner.providers.sizes import Sizes, size_problems
 from runner.settings.cell import CellParams, Json
 from runner.settings.errors import RequestError
 from runner.settings.load import validate
@@ -172,11 +172,9 @@ class SdxlImages:
 
     def check(self, params: CellParams) -> Iterator[str]:
         """Problems of one cell."""
-        if params.size is not None and self._pipeline == "text2img":
-            try:
-                self._traits.sizes.pixels(params.size)
-            except SizeError as error:
-                yield str(error).replace("the model", f"model {self._settings.model.name}")
+        if self._pipeline == "text2img":
+            model = self._settings.model.name
+            yield from size_problems(self._traits.sizes.pixels, params.size, model)
         if not params.prompt:
             yield "prompt: SDXL needs one"
         for key in ("prompt", "negative_prompt"):

@@ -25,7 +25,7 @@ from runner.providers.contract import (
 )
 from runner.providers.net import Inputs, file_identity, given, grey_mask, native_fields, one_line
 from runner.providers.prices import price_book, settle
-from runner.providers.sizes import SizeError
+from runner.providers.sizes import size_problems
 from runner.settings.cell import CellParams, Json
 from runner.settings.errors import RequestError, listed
 from runner.settings.load import validate
@@ -129,11 +129,8 @@ class StabilityImages:
     def check(self, params: CellParams) -> Iterator[str]:
         """Problems of one cell."""
         traits, kind = self._traits, self._pipeline
-        if params.size is not None and kind in traits.sized:
-            try:
-                traits.sizes.ratio(params.size)
-            except SizeError as error:
-                yield str(error).replace("the model", f"model {self._model}")
+        if kind in traits.sized:
+            yield from size_problems(traits.sizes.ratio, params.size, self._model)
         if not params.prompt and traits.prompt == "required":
             yield f"prompt: model {self._model} needs one"
         for key in ("prompt", "negative_prompt"):

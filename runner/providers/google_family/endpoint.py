@@ -29,7 +29,7 @@ from runner.providers.net.inputs import NEEDED, file_problems
 from runner.providers.net.outputs import Found, take_all, text
 from runner.providers.net.payload import encode_base64
 from runner.providers.net.sdk import Answered, Authorize, answer_to, send_built
-from runner.providers.sizes import SizeError, Sizes
+from runner.providers.sizes import Sizes, size_problems
 from runner.settings.cell import FILE_KEYS, CellParams, Json, PipelineKind
 from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
@@ -97,11 +97,7 @@ class EndpointImages:
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes and input files."""
-        problems = []
-        try:
-            self._size(params)
-        except SizeError as error:
-            problems.append(str(error))
+        problems = size_problems(self._size, params, self._endpoint)
         return [*problems, *file_problems(self.pipeline, params)]
 
     def estimate(self, params: CellParams) -> Price:

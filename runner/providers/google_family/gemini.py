@@ -26,7 +26,7 @@ from runner.providers.net.inputs import file_problems
 from runner.providers.net.outputs import mapping, text
 from runner.providers.net.sdk import answer_to
 from runner.providers.prices import Usage, price_book, settle
-from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size
+from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size, size_problems
 from runner.settings.cell import CellParams, Json
 from runner.settings.errors import RequestError, listed
 from runner.settings.load import validate
@@ -170,11 +170,7 @@ class GeminiImages:
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes, and the input image of an edit."""
-        problems = []
-        try:
-            self._size(params)
-        except SizeError as error:
-            problems.append(str(error).replace("the model", f"model {self.model}"))
+        problems = size_problems(self._size, params, self.model)
         return [*problems, *file_problems(self.pipeline, params)]
 
     def estimate(self, params: CellParams) -> Price:

@@ -24,7 +24,7 @@ from runner.providers.net import Http, Inputs, binary_mask, given, one_line, siz
 from runner.providers.net.outputs import Found, take_all, text
 from runner.providers.net.sdk import answer_to
 from runner.providers.prices import price_book, settle
-from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size
+from runner.providers.sizes import Chosen, Sizes, parse_size, size_problems
 from runner.settings.cell import CellParams, Json, PipelineKind
 from runner.settings.errors import RequestError, listed
 from runner.settings.load import validate
@@ -203,11 +203,7 @@ class ImagenImages:
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes and input files."""
-        problems = []
-        try:
-            self._size(params)
-        except SizeError as error:
-            problems.append(str(error).replace("the model", f"model {self.model}"))
+        problems = size_problems(self._size, params, self.model)
         needed = {
             "img2img": ("image",),
             "inpaint": ("image",) if self.options.mask_mode else ("image", "mask"),

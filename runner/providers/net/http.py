@@ -120,6 +120,15 @@ class Http:
         require(self._extra, *self._modules)
         self.keys.read()
 
+    def quota_key(self, *parts: str) -> str:
+        """Whose rate limit it is: that of a provider, an address and a key, by its variables.
+
+        Args:
+            parts: What else has a limit of its own: a model, a region.
+        """
+        keys = ",".join(self.keys.variables)
+        return ":".join((self._settings.provider.name, self.base.origin, *parts, keys))
+
     def key_headers(self) -> dict[str, str]:
         """The headers with the key, as the environment has it now; none where there is no key.
 

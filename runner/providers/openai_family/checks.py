@@ -13,7 +13,7 @@ from runner.providers.openai_family.options import (
     ImagesOptions,
     OpenAITraits,
 )
-from runner.providers.sizes import SizeError
+from runner.providers.sizes import size_problems
 from runner.settings.cell import CellParams, PipelineKind
 from runner.settings.errors import listed
 
@@ -54,11 +54,7 @@ def cell_problems(
     traits: OpenAITraits,
 ) -> Iterator[str]:
     """What is wrong with one cell's parameters, together with the options."""
-    if params.size is not None:
-        try:
-            traits.sizes.pixels(params.size)
-        except SizeError as error:
-            yield str(error).replace("the model", f"model {model}")
+    yield from size_problems(traits.sizes.pixels, params.size, model)
     if pipeline != "text2img" and params.image is None:
         yield f"pipeline.image: pipeline={pipeline} needs an input image: pipeline.image=FILE"
     if pipeline == "inpaint" and params.mask is None:

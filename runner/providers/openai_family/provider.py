@@ -59,9 +59,7 @@ class ImagesProvider(Provider):
 
     def quota_key(self) -> str:
         """Limits are per model, and per key."""
-        keys = ",".join(self.http.keys.variables)
-        model = self.images.dialect.model or self.settings.model.name
-        return f"{self.name}:{self.http.base.origin}:{model}:{keys}"
+        return self.http.quota_key(self.images.dialect.model or self.settings.model.name)
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes, and rules between formats and options."""
