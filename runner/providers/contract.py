@@ -8,7 +8,7 @@ refusal means for the run: it says truthfully what was sent and what came back.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Literal, Protocol
@@ -235,12 +235,25 @@ class Listener(Protocol):
         """Journal a fact durably before going on: a job id before the first poll, say."""
 
 
+class Connection(Protocol):
+    """What leads to an API, and answers some of a :class:`Provider`'s questions for it."""
+
+    def check_ready(self) -> None: ...  # noqa: D102
+    def quota_key(self, *parts: str) -> str: ...  # noqa: D102
+    def classify(self, error: Exception) -> ProviderError: ...  # noqa: D102
+    async def open(self) -> None: ...  # noqa: D102
+    async def close(self) -> None: ...  # noqa: D102
+
+
 class Provider(ABC):
     """Base of every provider. Made once per variant, used by one event loop.
 
     Args:
         settings: The variant's validated settings.
     """
+
+    http: Connection | None = None
+    """What leads to the API; ``None``: there is none, or the provider sees to it itself."""
 
     name: ClassVar[str]
     """The name users choose: ``provider=NAME``."""
@@ -277,6 +290,8 @@ class Provider(ABC):
 
     def quota_key(self) -> str:
         """Whose rate limit this variant lives under; variants with one key share one limit."""
+        if self.http is not None:
+            return self.http.quota_key()
         return f"{self.settings.provider.name}:{self.settings.provider.base_url or ''}"
 
     def max_concurrency(self) -> int | None:
@@ -300,6 +315,8 @@ class Provider(ABC):
         Raises:
             PrerequisiteError: Something is missing; the sentence holds the command that helps.
         """
+        if self.http is not None:
+            self.http.check_ready()
 
     def estimate(self, params: CellParams) -> Price:
         """What one image with these parameters costs."""
@@ -307,11 +324,17 @@ class Provider(ABC):
 
     def classify(self, error: Exception) -> ProviderError:
         """Name the kind of an exception that :meth:`generate` raised."""
+        if self.http is not None:
+            return self.http.classify(error)
         if isinstance(error, ProviderError):
             return error
         if isinstance(error, (TimeoutError, ConnectionError)):
             return ProviderError("ambiguous", f"no answer: {type(error).__name__}")
         return ProviderError("invalid", f"{type(error).__name__}: {error}")
+
+    def undecided(self) -> Sequence[str]:
+        """What :meth:`settle` will decide, for whoever looks at a plan; one sentence each."""
+        return ()
 
     def versions(self) -> Mapping[str, str]:
         """Versions of the libraries that made or fetched the images, for the manifest."""
@@ -323,6 +346,20 @@ class Provider(ABC):
 
     async def open(self) -> None:
         """Make clients, load models. Called once, before the first call."""
+        if self.http is not None:
+            await self.http.open()
+
+    async def settle(self, wanted: Iterable[tuple[CellParams, int]]) -> Mapping[str, Json]:
+        """Decide what only an opened provider can tell; called once, after :meth:`open`.
+
+        Args:
+            wanted: Parameters of one cell of every kind, and how many of that kind there are.
+
+        Returns:
+            Config keys and the values that they have from now on: ``{"device.batch_size": 4}``.
+            The run keeps them: who goes on with it or makes it again starts with these.
+        """
+        return {}
 
     @abstractmethod
     async def generate(self, call: Call, listener: Listener) -> Answer:
@@ -350,6 +387,8 @@ class Provider(ABC):
 
     async def close(self) -> None:
         """Give back what :meth:`open` took. Called once, also after errors."""
+        if self.http is not None:
+            await self.http.close()
 
 
 def asked(params: CellParams) -> dict[str, Json]:

@@ -16,7 +16,6 @@ from runner.providers.contract import (
     Listener,
     Price,
     Provider,
-    ProviderError,
 )
 from runner.providers.google_family.client import RULES, make_client
 from runner.providers.google_family.gemini import GeminiImages, GeminiOptions
@@ -37,6 +36,7 @@ class GoogleAIStudioProvider(Provider):
 
     name: ClassVar[str] = "google_ai_studio"
     options_type = GeminiOptions
+    http: Http
 
     def __init__(self, settings: VariantSettings) -> None:
         super().__init__(settings)
@@ -69,17 +69,9 @@ class GoogleAIStudioProvider(Provider):
         """Sizes, and the input image of an edit."""
         return self.images.check(params)
 
-    def check_ready(self) -> None:
-        """The SDK and the key."""
-        self.http.check_ready()
-
     def estimate(self, params: CellParams) -> Price:
         """By the tokens of a picture."""
         return self.images.estimate(params)
-
-    def classify(self, error: Exception) -> ProviderError:
-        """Answers are classified where they come; the rest is a broken wire."""
-        return self.http.classify(error)
 
     def versions(self) -> Mapping[str, str]:
         """The SDK and what it sends through."""

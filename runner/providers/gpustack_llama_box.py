@@ -24,7 +24,6 @@ from runner.providers.contract import (
     Param,
     Price,
     Provider,
-    ProviderError,
 )
 from runner.providers.image_events import ImageEvents, receive
 from runner.providers.net import FaultRules, Http, Inputs, Part, given, native_fields
@@ -114,6 +113,7 @@ class GPUStackLlamaBoxProvider(Provider):
 
     name: ClassVar[str] = "gpustack_llama_box"
     options_type = LlamaBoxOptions
+    http: Http
 
     def __init__(self, settings: VariantSettings) -> None:
         super().__init__(settings)
@@ -178,22 +178,6 @@ class GPUStackLlamaBoxProvider(Provider):
     def estimate(self, params: CellParams) -> Price:
         """What the model's file says: nothing, on a server of one's own."""
         return self.book.per_image(size=params.size) if self.book else UNKNOWN_PRICE
-
-    def check_ready(self) -> None:
-        """The packages and the key."""
-        self.http.check_ready()
-
-    def classify(self, error: Exception) -> ProviderError:
-        """By HTTP status, and by the code of an error in mid-stream."""
-        return self.http.classify(error)
-
-    async def open(self) -> None:
-        """Make the session."""
-        await self.http.open()
-
-    async def close(self) -> None:
-        """Close the session."""
-        await self.http.close()
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Ask for a stream of progress, with the images at its end."""

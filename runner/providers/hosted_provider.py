@@ -12,7 +12,6 @@ from runner.providers.contract import (
     Picture,
     Price,
     Provider,
-    ProviderError,
 )
 from runner.providers.hosted import Hosted
 from runner.providers.net import Found, Http, take_all
@@ -29,6 +28,8 @@ class HostedProvider(Provider):
         http: Base URL, key, downloads.
         options: The user's native options.
     """
+
+    http: Http
 
     def __init__(self, settings: VariantSettings, http: Http, options: Section) -> None:
         super().__init__(settings)
@@ -47,29 +48,9 @@ class HostedProvider(Provider):
         """Sizes, the length of the prompt, and whether image and mask fit."""
         return self.model.check(params)
 
-    def check_ready(self) -> None:
-        """Packages and key."""
-        self.http.check_ready()
-
-    def quota_key(self) -> str:
-        """Limits are per key, over all models."""
-        return self.http.quota_key()
-
     def estimate(self, params: CellParams) -> Price:
         """By the price in the model's file."""
         return self.model.estimate(params)
-
-    def classify(self, error: Exception) -> ProviderError:
-        """By the common table of statuses, and the service's own words."""
-        return self.http.classify(error)
-
-    async def open(self) -> None:
-        """Make the session."""
-        await self.http.open()
-
-    async def close(self) -> None:
-        """Close it."""
-        await self.http.close()
 
     async def answer(
         self,

@@ -108,6 +108,7 @@ class HuggingFaceProvider(Provider):
 
     name: ClassVar[str] = "huggingface"
     options_type = HuggingFaceOptions
+    http: Http
 
     def __init__(self, settings: VariantSettings) -> None:
         super().__init__(settings)
@@ -171,25 +172,9 @@ class HuggingFaceProvider(Provider):
         problems = size_problems(self._size, params, self.settings.model.name)
         return [*problems, *file_problems(self.settings.pipeline.name, params)]
 
-    def check_ready(self) -> None:
-        """The SDK and the token."""
-        self.http.check_ready()
-
-    def classify(self, error: Exception) -> ProviderError:
-        """Answers are classified where they come; the rest is a broken wire."""
-        return self.http.classify(error)
-
     def versions(self) -> Mapping[str, str]:
         """The SDK and what it sends through."""
         return {name: version(name) for name in ("huggingface_hub", "aiohttp")}
-
-    async def open(self) -> None:
-        """Make the session."""
-        await self.http.open()
-
-    async def close(self) -> None:
-        """Close the session."""
-        await self.http.close()
 
     def _size(self, params: CellParams) -> tuple[int, int] | None:
         chosen = self.traits.sizes.pixels(params.size) if params.size else None

@@ -72,6 +72,7 @@ class LeonardoProvider(Provider):
 
     name: ClassVar[str] = "leonardo"
     options_type = LeonardoOptions
+    http: Http
 
     def __init__(self, settings: VariantSettings) -> None:
         super().__init__(settings)
@@ -157,10 +158,6 @@ class LeonardoProvider(Provider):
             ]
         return {**super().identity(), "options": options}
 
-    def quota_key(self) -> str:
-        """Limits are per key."""
-        return self.http.quota_key()
-
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes, the length of the prompt, and whether image and mask fit."""
         found = list(file_problems(self.settings.pipeline.name, params))
@@ -172,25 +169,9 @@ class LeonardoProvider(Provider):
     def _size(self, params: CellParams) -> Chosen:
         return self.traits.sizes.pixels(params.size or self.traits.sizes.table[0])
 
-    def check_ready(self) -> None:
-        """Packages and key."""
-        self.http.check_ready()
-
     def estimate(self, params: CellParams) -> Price:
         """Prices depend on the plan and are published nowhere; the answer tells the cost."""
         return self.book.per_image(size=params.size) if self.book else UNKNOWN_PRICE
-
-    def classify(self, error: Exception) -> ProviderError:
-        """The API's words for a refusal and for an empty account; the rest is common."""
-        return self.http.classify(error)
-
-    async def open(self) -> None:
-        """Make the session."""
-        await self.http.open()
-
-    async def close(self) -> None:
-        """Close it."""
-        await self.http.close()
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Upload what goes in, create the generation, follow it."""

@@ -18,7 +18,6 @@ from runner.providers.contract import (
     Param,
     Price,
     Provider,
-    ProviderError,
 )
 from runner.providers.net import FaultRules, Http, Inputs, encode_data_url, given
 from runner.providers.net.inputs import InputImage, binary_mask, file_identity, file_problems
@@ -58,6 +57,7 @@ class RecraftProvider(Provider):
 
     name: ClassVar[str] = "recraft"
     options_type = RecraftOptions
+    http: Http
 
     def __init__(self, settings: VariantSettings) -> None:
         super().__init__(settings)
@@ -158,10 +158,6 @@ class RecraftProvider(Provider):
             ]
         return {**super().identity(), "options": options}
 
-    def quota_key(self) -> str:
-        """Limits are per user: 100 images a minute, whatever the model."""
-        return self.http.quota_key()
-
     def check(self, params: CellParams) -> Sequence[str]:
         """Sizes, prompt, styles, input files and what an outpainting has to say."""
         return list(self._problems(params))
@@ -211,22 +207,6 @@ class RecraftProvider(Provider):
         if self.book is None:
             return UNKNOWN_PRICE
         return self.book.per_image(pipeline=self._task.pipeline, task=self._task_name)
-
-    def check_ready(self) -> None:
-        """The packages and the key."""
-        self.http.check_ready()
-
-    def classify(self, error: Exception) -> ProviderError:
-        """By HTTP status, and by words where the API has no codes."""
-        return self.http.classify(error)
-
-    async def open(self) -> None:
-        """Make the session."""
-        await self.http.open()
-
-    async def close(self) -> None:
-        """Close the session."""
-        await self.http.close()
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Draw, edit, or use a tool."""

@@ -19,7 +19,6 @@ from runner.providers.contract import (
     Listener,
     Price,
     Provider,
-    ProviderError,
 )
 from runner.providers.google_family.client import RULES, make_client
 from runner.providers.google_family.credentials import VARIABLE, GoogleCredentials
@@ -59,6 +58,7 @@ class VertexProvider(Provider):
 
     name: ClassVar[str] = "vertex"
     options_type = VertexOptions
+    http: Http
 
     def __init__(self, settings: VariantSettings) -> None:
         super().__init__(settings)
@@ -128,10 +128,6 @@ class VertexProvider(Provider):
     def estimate(self, params: CellParams) -> Price:
         """By the tokens or the number of pictures; a deployed model is paid by the hour."""
         return self.api.estimate(params)
-
-    def classify(self, error: Exception) -> ProviderError:
-        """Answers are classified where they come; the rest is a broken wire."""
-        return self.http.classify(error)
 
     def versions(self) -> Mapping[str, str]:
         """The SDKs and what they send through."""

@@ -24,7 +24,6 @@ from runner.providers.contract import (
     Param,
     Price,
     Provider,
-    ProviderError,
 )
 from runner.providers.net import (
     FaultRules,
@@ -71,6 +70,7 @@ class XinferenceProvider(Provider):
 
     name: ClassVar[str] = "xinference"
     options_type = XinferenceOptions
+    http: Http
 
     def __init__(self, settings: VariantSettings) -> None:
         super().__init__(settings)
@@ -171,22 +171,6 @@ class XinferenceProvider(Provider):
     def estimate(self, params: CellParams) -> Price:
         """Nothing, unless the model's file has a price."""
         return self.book.per_image(size=params.size) if self.book else FREE
-
-    def check_ready(self) -> None:
-        """The packages; a key only where the server wants one."""
-        self.http.check_ready()
-
-    def classify(self, error: Exception) -> ProviderError:
-        """By HTTP status; a model that is not launched is ``gone``."""
-        return self.http.classify(error)
-
-    async def open(self) -> None:
-        """Make the session."""
-        await self.http.open()
-
-    async def close(self) -> None:
-        """Close the session."""
-        await self.http.close()
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Ask for images, and for the progress while they are made."""

@@ -13,7 +13,6 @@ from runner.providers.contract import (
     Listener,
     Price,
     Provider,
-    ProviderError,
 )
 from runner.providers.net import Http
 from runner.providers.openai_family.client import make_client
@@ -38,6 +37,8 @@ class ImagesProvider(Provider):
         http: Base URL, key, downloads.
         images: What is sent and read.
     """
+
+    http: Http
 
     def __init__(self, settings: VariantSettings, http: Http, images: ImagesApi) -> None:
         super().__init__(settings)
@@ -65,17 +66,9 @@ class ImagesProvider(Provider):
         """Sizes, and rules between formats and options."""
         return self.images.check(params)
 
-    def check_ready(self) -> None:
-        """The SDK and the key."""
-        self.http.check_ready()
-
     def estimate(self, params: CellParams) -> Price:
         """By the token formula of the model, or its price per image."""
         return self.images.estimate(params)
-
-    def classify(self, error: Exception) -> ProviderError:
-        """What the SDK raises is classified where it is raised; the rest is a broken wire."""
-        return self.http.classify(error)
 
     def versions(self) -> Mapping[str, str]:
         """The SDK and its transport."""
