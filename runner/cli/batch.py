@@ -112,18 +112,27 @@ def prepare_batch(expanded: Expanded, root: Path) -> Batch:
 
 
 def run_batch(batch: Batch) -> int:
-    """Make what is missing and return the exit code. The folder is made if it is not there."""
-    paths, plan = batch.paths, batch.plan
-    summary = batch.summary
-    paths.root.mkdir(parents=True, exist_ok=True)
+    """Make what is missing and return the exit code."""
+    return 0 if made_before(batch) else make_batch(batch)
+
+
+def made_before(batch: Batch) -> bool:
+    """Tell what the batch is, and whether all of it is there already."""
     if not batch.settings.output.quiet:
-        for warning in _warnings(summary):
+        for warning in _warnings(batch.summary):
             print(f"warning: {warning}", file=sys.stderr)
-        print(f"{headline(summary)}{_time_text(batch)} → {paths.root}", file=sys.stderr)
+        text = f"{headline(batch.summary)}{_time_text(batch)} → {batch.paths.root}"
+        print(text, file=sys.stderr)
     if done := _done_before(batch):
-        _tell(done, paths)
-        return 0
-    # Only now: a run that has nothing to do needs no engine.
+        _tell(done, batch.paths)
+    return done is not None
+
+
+def make_batch(batch: Batch) -> int:
+    """Make what is missing, in a folder that is made if it is not there; returns the exit code."""
+    paths = batch.paths
+    paths.root.mkdir(parents=True, exist_ok=True)
+    # Only here: a run that has nothing to do needs no engine.
     gc.enable()
     import asyncio
 
@@ -134,7 +143,7 @@ def run_batch(batch: Batch) -> int:
 
     stop = Stop()
     job = Job(
-        plan=plan,
+        plan=batch.plan,
         providers=batch.providers,
         paths=paths,
         limits=batch.settings.limits,
@@ -143,7 +152,7 @@ def run_batch(batch: Batch) -> int:
         mark=Marker(batch.settings.output),
         command=batch.command,
         configs=batch.configs,
-        warnings=_warnings(summary),
+        warnings=_warnings(batch.summary),
         again=batch.again,
         insist=batch.insist,
         stop=stop,

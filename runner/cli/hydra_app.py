@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,18 +128,19 @@ def _multirun(line: CommandLine) -> int:
 
 def _run_composed(line: CommandLine, config: DictConfig) -> int | RunnerError:
     """One job of another sweeper or launcher, in the folder that Hydra made for it."""
-    from runner.cli.batch import prepare_batch
+    from runner.cli.batch import prepare_batch, run_batch
     from runner.cli.expand import expand
 
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     expanded = expand(line.hydra.config_loader, line.config_name, overrides, multirun=False)
-    return _outcome(prepare_batch(expanded, Path(hydra_config.runtime.output_dir)))
+    batch = prepare_batch(expanded, Path(hydra_config.runtime.output_dir))
+    return _outcome(run_batch, batch)
 
 
 def _run(hydra: Hydra, expanded: Expanded, *, sweep: bool) -> int:
-    """One batch in Hydra's output folder, which is made only when the request is right."""
-    from runner.cli.batch import fresh_folder, prepare_batch
+    """One batch in Hydra's output folder, which is touched only when there is something to do."""
+    from runner.cli.batch import fresh_folder, made_before, make_batch, prepare_batch
 
     config = expanded.hydra_config
     key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
@@ -152,10 +153,12 @@ def _run(hydra: Hydra, expanded: Expanded, *, sweep: bool) -> int:
         ]
         config.hydra.mode = RunMode.MULTIRUN if sweep else RunMode.RUN
     batch = prepare_batch(expanded, Path(str(OmegaConf.select(config, key))))
+    if made_before(batch):
+        return 0
     callbacks = Callbacks(config)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
     job = run_job(
-        task_function=lambda _: _outcome(batch),
+        task_function=lambda _: _outcome(make_batch, batch),
         config=config,
         job_dir_key=key,
         job_subdir_key=None,
@@ -168,11 +171,9 @@ def _run(hydra: Hydra, expanded: Expanded, *, sweep: bool) -> int:
     return int(outcome)
 
 
-def _outcome(batch: Batch) -> int | RunnerError:
+def _outcome(work: Callable[[Batch], int], batch: Batch) -> int | RunnerError:
     """The exit code, or an error of ours as a value: Hydra would print a raised one its own way."""
-    from runner.cli.batch import run_batch
-
     try:
-        return run_batch(batch)
+        return work(batch)
     except RunnerError as error:
         return error

@@ -21,7 +21,7 @@ PLAN_VERSION = 1
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class SavedVariant(_Entry):

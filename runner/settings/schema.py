@@ -15,13 +15,15 @@ from runner.settings.cell import PipelineKind, Scalar
 Unsupported = Literal["error", "warn", "drop"]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|all_gpus|cuda(:\d+)?)$")]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+BatchSize = Literal["auto"] | Annotated[int, Field(ge=1, le=512)]
 OneOrMore = Scalar | list[Scalar]
 
 
 class Section(BaseModel):
     """A section of the config: unknown keys are refused, values are fixed once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    # Built when first used: a section inside another one needs no validator of its own.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, defer_build=True)
 
 
 class Lifecycle(Section):
@@ -48,6 +50,11 @@ class ModelSettings(Section):
     )
     config: str | None = Field(
         None, description="folder with the pipeline's configs, for a single .safetensors file"
+    )
+    commits: dict[str, str] = Field(
+        default_factory=dict,
+        description="Hub ids and the commits that they stood for; a run fills this in, so that "
+        "resume and rerun load the same weights",
     )
     preset: dict[str, Scalar] = Field(
         default_factory=dict, description="cell-level keys that this model sets when you do not"
@@ -115,7 +122,11 @@ class DeviceSettings(Section):
         description="high: all of the model on the GPU; low: one part at a time, decoded in tiles; "
         "auto: by its free memory",
     )
-    batch_size: int = Field(1, ge=1, le=512, description="images in one local batch")
+    batch_size: BatchSize = Field(
+        1,
+        description="images in one local batch; auto: a short trial of the loaded model says, once "
+        "per run, and the run keeps it",
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; null: all cores")
     workers: int | None = Field(
         None, ge=1, le=64, description="worker processes of all_gpus; null: one per GPU"

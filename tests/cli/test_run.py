@@ -108,7 +108,13 @@ def test_a_run_that_has_nothing_to_do_loads_no_engine_and_changes_nothing(
     job = (*FAKE, "prompt=a star", "seed=1", "provider.options.price_usd=0.5", "hydra.run.dir=run")
     assert run_cli(*job).code == 0
     run = tmp_path / "run"
-    names = ("manifest.json", "plan.json", "index.html", "images/metadata.jsonl")
+    names = (
+        "manifest.json",
+        "plan.json",
+        "index.html",
+        "images/metadata.jsonl",
+        ".hydra/overrides.yaml",
+    )
     before = {name: (run / name).stat().st_mtime_ns for name in names}
     again = run_cli(*job, env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert again.code == 0, again.text
