@@ -223,13 +223,13 @@ def _variants(
     dimensions: dict[str, list[str]],
     base: dict[str, Any],
 ) -> list[Composed]:
-    """One composed config per combination; the one without dimensions is composed already."""
+    """One composed config per combination; ``base`` is the first of them."""
     variants: list[Composed] = []
     problems: list[str] = []
     _refuse_many(math.prod(map(len, dimensions.values())), " × ".join(dimensions))
-    for point in itertools.product(*dimensions.values()):
+    for number, point in enumerate(itertools.product(*dimensions.values())):
         config = base
-        if point:
+        if number:
             config = task_config(compose(loader, config_name, [*fixed, *point]))
         try:
             refuse_secrets(config)

@@ -17,7 +17,7 @@ from runner.settings.errors import (
 )
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "plan": ("plan", "cells, calls, price range and warnings; sends nothing"),
+    "plan": ("plan", "cells, calls, price range, time and warnings; sends nothing"),
     "resume": ("resume", "make what is missing, failed or unknown in a run folder"),
     "rerun": ("rerun", "make a run again from its saved config and compare"),
     "verify": ("verify", "check the files of a run folder against its record"),
