@@ -258,7 +258,6 @@ def test_pickles_and_missing_packages_and_files_are_told(tiny_folder: Folder) ->
     missing = [
         (package, options)
         for package, options in (
-            ("peft", {"loras": [{"name": "owner/lora", "file": "a.safetensors"}]}),
             ("torchao", {"quantization": "torchao_int8"}),
             ("bitsandbytes", {"quantization": "bitsandbytes_4bit"}),
         )
@@ -270,25 +269,49 @@ def test_pickles_and_missing_packages_and_files_are_told(tiny_folder: Folder) ->
 
 
 def test_loras_add_up_by_their_weights(tiny_folder: Folder, tmp_path: Path) -> None:
-    pytest.importorskip("peft")
     one, two = (tiny.build_lora(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2))
 
     def loras(*weights: float, **more: Any) -> dict[str, Any]:
-        files = (one, two)
         named = [
             {"name": str(file), "weight": weight}
-            for file, weight in zip(files, weights, strict=False)
+            for file, weight in zip((one, two), weights, strict=False)
         ]
         return {"loras": named, **more}
 
+    def identity(options: dict[str, Any]) -> str:
+        return json.dumps(make_provider(base, options=options).identity(), sort_keys=True)
+
     base = tiny_folder("sd15")
-    files = [
-        made(base, {})[0],
-        made(base, loras(1.0))[0],
-        made(base, loras(0.5))[0],
-        made(base, loras(1.0, 1.0))[0],
-    ]
-    assert distinct(files)
-    assert made(base, loras(0.0, 0.0))[0] == files[0]
+    plain = made(base, {})[0]
+    asked = [loras(1.0), loras(0.5), loras(1.0, 1.0), loras(1.0, 0.5)]
+    files = [made(base, options)[0] for options in asked]
+    assert distinct([plain, *files])
+    assert made(base, loras(0.0, 0.0))[0] == plain
     fused = made(base, loras(1.0, 1.0, fuse_loras=True))[0]
-    assert distance(pixels(fused), pixels(files[3])) < 2
+    assert distance(pixels(fused), pixels(files[2])) < 2
+    # Ids follow the weights in the file and the weight that is asked, not the path.
+    ids = [identity(options) for options in ({}, *asked)]
+    assert len(set(ids)) == 5
+    copy = tmp_path / "elsewhere.safetensors"
+    copy.write_bytes(one.read_bytes())
+    assert identity({"loras": [{"name": str(copy), "weight": 0.5}]}) == ids[2]
+    copy.write_bytes(two.read_bytes())
+    assert identity({"loras": [{"name": str(copy), "weight": 0.5}]}) not in ids
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"), [("sdxl", "Error(s) in loading"), ("flux", "none of its weights are")]
+)
+def test_a_lora_of_another_family_is_told_by_its_name(
+    family: tiny.Family, reason: str, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    lora = tiny.build_lora(tmp_path / "style.safetensors", 1)
+    with (
+        pytest.raises(RequestError) as caught,
+        opened(tiny_folder(family), options={"loras": [{"name": str(lora)}]}),
+    ):
+        pass
+    assert "provider.options.loras: " in str(caught.value)
+    assert "style.safetensors does not fit" in str(caught.value)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -18,6 +18,9 @@ _NOISE = (
 )
 """Parts of messages that say nothing about an image, or say what the user asked for."""
 
+_CHATTY = ("torchao", "torch.utils._pytree")
+"""Loggers that warn because torchao is installed, whether or not anybody uses it."""
+
 
 class Notices:
     """A filter on the two libraries' handlers that keeps a record for whoever listens.
@@ -30,6 +33,10 @@ class Notices:
 
     def attach(self) -> None:
         """Import both libraries' logging and stand before their handlers. Imports torch."""
+        import torch  # noqa: F401  # It sets the levels of its loggers.
+
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
         # transformers first: it already warns while diffusers is being imported.
         from transformers.utils import logging as transformers_logging
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,14 +46,7 @@ def tune(pipe: DiffusionPipeline, facts: Facts, options: DiffusersOptions) -> No
     if options.scheduler is not None:
         choice = choose(options.scheduler, type(pipe.scheduler).__name__)
         pipe.scheduler = choice.make(pipe.scheduler)
-    try:
-        _add_weights(pipe, options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RequestError(
-            f"provider.options: loras, textual_inversions or ip_adapter do not fit "
-            f"{facts.signature.name}: {reason}"
-        ) from error
+    _add_weights(pipe, options)
     if options.clip_skip is not None:
         let_clip_be_skipped(pipe)
     network = getattr(pipe, denoiser(facts)[0], None)
@@ -112,27 +109,50 @@ def compile_blocks(pipe: DiffusionPipeline, facts: Facts) -> None:
 def _add_weights(pipe: DiffusionPipeline, options: DiffusersOptions) -> None:
     for inversion in options.textual_inversions:
         path = Path(inversion.name).expanduser()
-        pipe.load_textual_inversion(str(path), token=inversion.token, use_safetensors=True)
-    names = []
-    for number, lora in enumerate(options.loras):
-        names.append(f"lora{number}")
+        with _fitting(pipe, "textual_inversions", inversion.name):
+            pipe.load_textual_inversion(str(path), token=inversion.token, use_safetensors=True)
+    if options.loras:
+        _add_loras(pipe, options)
+    if (adapter := options.ip_adapter) is not None:
+        local = Path(adapter.name).expanduser()
+        with _fitting(pipe, "ip_adapter", adapter.name):
+            pipe.load_ip_adapter(
+                str(local) if local.exists() else adapter.name,
+                subfolder=adapter.subfolder,
+                weight_name=adapter.file,
+            )
+            pipe.set_ip_adapter_scale(adapter.scale)
+
+
+def _add_loras(pipe: DiffusionPipeline, options: DiffusersOptions) -> None:
+    names = [f"lora{number}" for number in range(len(options.loras))]
+    for name, lora in zip(names, options.loras, strict=True):
         folder, file = lora_file(lora.name, lora.file)
-        pipe.load_lora_weights(
-            folder, weight_name=file, adapter_name=names[-1], use_safetensors=True
-        )
-    if names:
-        # Without it only the last one that was loaded would count.
-        pipe.set_adapters(names, [lora.weight for lora in options.loras])
-        if options.fuse_loras:
-            pipe.fuse_lora(adapter_names=names)
-    if options.ip_adapter is not None:
-        adapter = options.ip_adapter
-        pipe.load_ip_adapter(
-            str(Path(adapter.name).expanduser()) if Path(adapter.name).exists() else adapter.name,
-            subfolder=adapter.subfolder,
-            weight_name=adapter.file,
-        )
-        pipe.set_ip_adapter_scale(adapter.scale)
+        with _fitting(pipe, "loras", lora.name), warnings.catch_warnings():
+            # Several on one network are what is asked for.
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            pipe.load_lora_weights(
+                folder, weight_name=file, adapter_name=name, use_safetensors=True
+            )
+            if name not in itertools.chain(*pipe.get_list_adapters().values()):
+                raise ValueError("none of its weights are for this model")
+    # Without it only the last one that was loaded would count.
+    pipe.set_adapters(names, [lora.weight for lora in options.loras])
+    if options.fuse_loras:
+        pipe.fuse_lora(adapter_names=names)
+
+
+@contextmanager
+def _fitting(pipe: DiffusionPipeline, option: str, name: str) -> Iterator[None]:
+    """What goes wrong while further weights are loaded is said in one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RequestError(
+            f"provider.options.{option}: {name} does not fit {type(pipe).__name__}: "
+            f"{reason.removesuffix(':')}"
+        ) from error
 
 
 def _cache_config(pipe: DiffusionPipeline, options: DiffusersOptions) -> Any:
