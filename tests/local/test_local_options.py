@@ -268,6 +268,52 @@ def test_pickles_and_missing_packages_and_files_are_told(tiny_folder: Folder) ->
             make_provider(folder, options=options).capabilities()
 
 
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "flux"])
+def test_words_are_weighed_and_long_prompts_read_to_their_end(
+    family: tiny.Family, tiny_folder: Folder, tiny_driver: OpenDriver
+) -> None:
+    tail = ", ".join(["a small old photo of the sea at the sun"] * 9)
+    texts = {
+        "plain": "a red fox",
+        "more": "a (red)1.5 fox",
+        "less": "a red- fox",
+        "long": f"{tail}, a cat",
+        "long too": f"{tail}, a dog",
+    }
+    with opened(
+        tiny_folder(family), options={"prompt_weighting": "compel"}, batch_size=4
+    ) as driver:
+        encoded: list[str] = []
+        weighting = driver.pipe.encode_prompt._encode
+        embed = weighting._compel.__call__
+        weighting._compel = lambda texts: encoded.extend(texts) or embed(texts)
+        made_now = driver.files(*(cell(text, 7) for text in texts.values()))
+        assert len(encoded) == len(set(encoded))
+        files = dict(zip(texts, made_now, strict=True))
+        assert driver.files(cell("a (red:1.5) fox", 7))[0] == files["more"]
+        # Neither what is beside a prompt nor how long that is changes a bit.
+        mixed = driver.files(cell(texts["long"], 7), cell(texts["more"], 7), cell("a cat", 1))
+        assert mixed[:2] == [files["long"], files["more"]]
+        if family != "flux":
+            assert driver.files(cell("a red fox", 7, negative_prompt=tail))[0] != files["plain"]
+    assert files["plain"] == tiny_driver(family).files(cell("a red fox", 7))[0]
+    assert distinct(list(files.values()))
+    cut = [tiny_driver(family).files(cell(texts[name], 7))[0] for name in ("long", "long too")]
+    assert (cut[0] == cut[1]) == (family != "flux")
+
+
+def test_weighting_is_part_of_the_id_and_refused_where_it_does_nothing(
+    tiny_folder: Folder,
+) -> None:
+    weighed = {"prompt_weighting": "compel"}
+    plain, other = (
+        make_provider(tiny_folder("sd15"), options=options).identity() for options in ({}, weighed)
+    )
+    assert plain != other
+    assert "1, 2, XL and of FLUX can" in refused(tiny_folder("sd3"), **weighed)
+    assert "clip_skip" in refused(tiny_folder("sd15"), clip_skip=1, **weighed)
+
+
 def test_loras_add_up_by_their_weights(tiny_folder: Folder, tmp_path: Path) -> None:
     one, two = (tiny.build_lora(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2))
 

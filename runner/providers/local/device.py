@@ -23,7 +23,10 @@ from runner.settings.schema import DeviceSettings
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow")
+PACKAGES = (
+    "torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "pillow", "peft",
+    "compel",
+)  # fmt: skip
 """Distributions whose version may change a pixel or a file."""
 
 

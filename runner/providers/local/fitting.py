@@ -11,6 +11,7 @@ from runner.providers.local.options import NOT_IDENTITY, DiffusersOptions
 from runner.providers.local.preflight import Facts
 from runner.providers.local.schedulers import choose
 from runner.providers.local.signature import models_with, source_of
+from runner.providers.local.weighting import ENCODERS
 from runner.settings.cell import Json, digest
 from runner.settings.errors import PrerequisiteError, RequestError, listed
 
@@ -52,6 +53,8 @@ def require_fitting(facts: Facts, options: DiffusersOptions) -> None:
     needed: list[tuple[str, str]] = []
     if options.loras:
         needed.append(("loras", "peft"))
+    if options.prompt_weighting is not None:
+        needed.append((f"prompt_weighting={options.prompt_weighting}", options.prompt_weighting))
     if options.quantization is not None:
         needed.append((f"quantization={options.quantization}", _PACKAGES[options.quantization]))
     for what, package in needed:
@@ -117,6 +120,14 @@ def _problems(facts: Facts, options: DiffusersOptions) -> Iterator[str]:
                 f"provider.options.{argument}: {cls} takes no such argument; {can[argument]} take "
                 "it"
             )
+    if options.prompt_weighting is not None:
+        if facts.family.name not in ENCODERS:
+            yield (
+                f"provider.options.prompt_weighting: {cls} cannot; pipelines of Stable Diffusion "
+                "1, 2, XL and of FLUX can"
+            )
+        elif options.clip_skip is not None:
+            yield "provider.options.prompt_weighting: not together with clip_skip; take one of both"
     if options.drop_t5 and facts.family.name != "stable-diffusion-3":
         yield (
             f"provider.options.drop_t5: {cls} cannot do without its text encoder; Stable "

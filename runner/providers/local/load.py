@@ -16,6 +16,7 @@ from runner.providers.local.preflight import Facts, read_facts
 from runner.providers.local.repairs import repair
 from runner.providers.local.source import Source, find_controlnets, find_source, is_offline
 from runner.providers.local.tune import compile_blocks, place, quantization_config, tune
+from runner.providers.local.weighting import Weighting
 from runner.settings.cell import Json, PipelineKind
 from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import ModelSettings
@@ -120,6 +121,12 @@ def load_pipeline(
     place(pipe, machine.device, machine.offload, machine.tiling, options)
     if options.compile:
         compile_blocks(pipe, facts)
+    if options.prompt_weighting is not None:
+        if machine.offload == "sequential":
+            raise RequestError(
+                "provider.options.prompt_weighting: not with offload=sequential; take offload=model"
+            )
+        pipe.encode_prompt = Weighting(pipe, facts.family.name)
     return pipe
 
 

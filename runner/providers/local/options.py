@@ -59,6 +59,11 @@ class DiffusersOptions(Section):
     textual_inversions: list[TextualInversion] = Field(
         default_factory=list, description="learned words"
     )
+    prompt_weighting: Literal["compel"] | None = Field(
+        None,
+        description="read (words)1.3, (words:1.3), word++ and word-- in prompts, and prompts "
+        "beyond the 77 tokens of CLIP in pieces; null: prompts are plain text",
+    )
     ip_adapter: IpAdapter | None = Field(None, description="a picture that prompts")
     drop_t5: bool = Field(
         False, description="do without the T5 text encoder, the largest part of SD3"

@@ -102,6 +102,9 @@ class Sampler:
         self._memo: PromptMemo | None = None
         if hasattr(pipe, "encode_prompt"):
             self._memo = pipe.encode_prompt = PromptMemo(pipe.encode_prompt, memo_bytes)
+        # Where encoded prompts are not all of one length.
+        encode = getattr(pipe, "encode_prompt", None)
+        self._lengths = getattr(encode, "lengths", lambda prompt, negative_prompt: None)
         self._generators: list[torch.Generator] = []
         self._feed_scheduler()
         _still_encode(getattr(pipe, "vae", None))
@@ -156,7 +159,8 @@ class Sampler:
     ) -> list[Sample]:
         groups: dict[tuple[object, ...], list[int]] = {}
         for slot, item in enumerate(items):
-            groups.setdefault(item.group(), []).append(slot)
+            key = (item.group(), self._lengths(item.prompt, item.negative_prompt))
+            groups.setdefault(key, []).append(slot)
         batches = [
             slots[start : start + self.batch_size]
             for slots in groups.values()
