@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import shlex
@@ -133,14 +132,15 @@ def make_batch(batch: Batch) -> int:
     paths = batch.paths
     paths.root.mkdir(parents=True, exist_ok=True)
     # Only here: a run that has nothing to do needs no engine.
-    gc.enable()
     import asyncio
 
+    from runner.engine.garbage import collect_rarely
     from runner.engine.marking import Marker
     from runner.engine.progress import choose
     from runner.engine.run import Job, execute
     from runner.engine.stop import Stop
 
+    collect_rarely()
     stop = Stop()
     job = Job(
         plan=batch.plan,

@@ -62,6 +62,7 @@ class Keys:
             )
         self.variables: tuple[str, ...] = variables if named is None else (named,)
         self._held: Secret | None = None
+        self._found = Secret("")
 
     @property
     def variable(self) -> str:
@@ -82,13 +83,16 @@ class Keys:
             PrerequisiteError: It is missing, or cannot stand in a header.
         """
         variable, value = self._look()
+        if value and value == self._found.reveal():
+            return self._found
         if value and not (value.isascii() and value.isprintable()):
             raise PrerequisiteError(
                 f"provider {self._provider}: the value of {variable} holds characters that no key "
                 "has; set it again"
             )
         if value:
-            return Secret(value)
+            self._found = Secret(value)
+            return self._found
         if not self._required or not self.variables:
             return None
         first, *others = self.variables

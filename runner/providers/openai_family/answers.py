@@ -60,7 +60,10 @@ async def read_answer(
         seed = seeds[at] if seeds else None
         return _output(item, http, effective, notes, extras, at, seed)
 
-    outputs = await asyncio.gather(*map(output, range(len(call.cells))))
+    if len(call.cells) == 1:  # the usual call; gather() would make a task of it
+        outputs = [await output(0)]
+    else:
+        outputs = await asyncio.gather(*map(output, range(len(call.cells))))
     usage = reply.get("usage")
     svg_usage = reply.get("svg_usage")
     usage_usd = None

@@ -97,6 +97,9 @@ class ImagesApi:
         self.traits = validate(OpenAITraits, settings.model.traits, "model.traits")
         self.book = price_book(settings.model)
         self._extra_body = settings.provider.extra_body
+        self._options = {
+            name: value for name, value in given(options).items() if name not in ACCOUNT | FILES
+        }
         self._files = Files(http, self.pipeline, options, self.traits)
         self._keys = {
             key: trait
@@ -211,8 +214,7 @@ class ImagesApi:
             # The images of a point may take several calls, which must not begin alike.
             neutral[self._keys["seed"].native] = call.cells[0].image_seed
         fields |= {name: value for name, value in neutral.items() if value is not None}
-        options = given(self.options)
-        fields |= {name: options[name] for name in options if name not in ACCOUNT | FILES}
+        fields |= self._options
         if self.options.svg is not None:
             fields["svg"] = _svg(self.options.svg.model, self.options.svg.effort)
         if self._streams:
