@@ -130,6 +130,26 @@ def build_lora(path: Path, seed: int) -> Path:
     return path
 
 
+def save_gguf(folder: Path, path: Path) -> Path:
+    """Write the transformer of a tiny folder with weights of 8 bits; returns ``path``."""
+    import gguf
+    from safetensors.numpy import load_file
+
+    eight = gguf.GGMLQuantizationType.Q8_0
+    writer = gguf.GGUFWriter(path, "flux")
+    weights = load_file(folder / "transformer/diffusion_pytorch_model.safetensors")
+    for name, weight in weights.items():
+        if weight.ndim == 2 and weight.shape[1] % 32 == 0:
+            writer.add_tensor(name, gguf.quants.quantize(weight, eight), raw_dtype=eight)
+        else:
+            writer.add_tensor(name, weight)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def build_ip_adapter(folder: Path) -> Path:
     """Write an IP-Adapter with its image encoder for the tiny ``sd15``; returns ``folder``."""
     import torch

@@ -202,6 +202,63 @@ def test_compiling_is_for_networks_with_repeated_blocks(
     assert "SD3Transformer2DModel cannot do that" in refused(tiny_folder("sd3"), compile=True)
 
 
+@pytest.mark.parametrize("how", ["torchao_int8", "quanto_int8"])
+@pytest.mark.parametrize("family", ["sdxl", "flux"])
+def test_quantized_weights_are_near(
+    family: tiny.Family, how: str, tiny_folder: Folder, tiny_driver: OpenDriver
+) -> None:
+    plain = tiny_driver(family).files(FOX)[0]
+    with opened(tiny_folder(family), options={"quantization": how}) as driver:
+        few = driver.files(FOX)[0]
+        assert driver.files(cell("a cat", 1, steps=4), FOX)[1] == few
+    assert few != plain
+    assert distance(pixels(few), pixels(plain)) < 2
+
+
+def test_a_quantized_transformer_in_one_file(
+    tiny_folder: Folder, tiny_driver: OpenDriver, tmp_path: Path
+) -> None:
+    folder = tiny_folder("flux")
+    file = tiny.save_gguf(folder, tmp_path / "q8.gguf")
+    model = {"components": {"transformer": str(file)}}
+    plain = tiny_driver("flux").files(FOX)[0]
+    with opened(folder, model=model) as driver:
+        few = driver.files(FOX)[0]
+        assert type(driver.pipe.transformer.proj_out).__name__ == "GGUFLinear"
+        asked = driver.provider.identity()
+    assert few != plain
+    assert distance(pixels(few), pixels(plain)) < 2
+    with (
+        pytest.raises(RequestError, match="not those of a single file"),
+        opened(folder, model=model, options={"quantization": "torchao_int8"}),
+    ):
+        pass
+    moved = file.rename(tmp_path / "moved.gguf")
+    same = {"components": {"transformer": str(moved)}}
+    assert make_provider(folder, model=same).identity() == asked
+    for component, path, words in (
+        ("transformer", file, "no such file"),
+        ("text_encoder", moved, "CLIPTextModel is not read from one file"),
+        ("transformer", tmp_path / "a.ckpt", "can run code"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            make_provider(folder, model={"components": {component: str(path)}}).check_ready()
+
+
+def test_bitsandbytes_needs_a_gpu(tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: find_spec("json" if name == "bitsandbytes" else name, *more),
+    )
+    with (
+        pytest.raises(RequestError, match="bitsandbytes_4bit needs a GPU; take torchao_int8"),
+        opened(tiny_folder("sd3"), options={"quantization": "bitsandbytes_4bit"}),
+    ):
+        pass
+
+
 def test_channels_last_is_as_good_as_the_same(tiny_folder: Folder) -> None:
     plain, turned = (
         made(tiny_folder("sd15"), {}),
@@ -247,7 +304,7 @@ def test_an_ip_adapter_shows_its_picture(
     assert "1, 2 and XL do" in refused(tiny_folder("sd3"), **adapter(drawings.image, 1.0))
 
 
-def test_pickles_and_missing_packages_and_files_are_told(tiny_folder: Folder) -> None:
+def test_pickles_and_missing_files_are_told(tiny_folder: Folder) -> None:
     folder = tiny_folder("sdxl")
     message = refused(folder, loras=[{"name": "style.ckpt"}], drop_t5=True)
     assert "style.ckpt can run code when it is read" in message
@@ -255,17 +312,39 @@ def test_pickles_and_missing_packages_and_files_are_told(tiny_folder: Folder) ->
     assert "no file gone.safetensors" in refused(folder, loras=[{"name": "gone.safetensors"}])
     unnamed = refused(folder, loras=[{"name": "owner/lora"}])
     assert "say which file of owner/lora it is" in unnamed
-    missing = [
-        (package, options)
-        for package, options in (
-            ("torchao", {"quantization": "torchao_int8"}),
-            ("bitsandbytes", {"quantization": "bitsandbytes_4bit"}),
-        )
-        if importlib.util.find_spec(package) is None
-    ]
-    for package, options in missing:
-        with pytest.raises(PrerequisiteError, match=f"pip install {package}"):
-            make_provider(folder, options=options).capabilities()
+
+
+@pytest.mark.parametrize(
+    ("package", "options"),
+    [
+        ("peft", {"loras": [{"name": "owner/lora", "file": "a.safetensors"}]}),
+        ("compel", {"prompt_weighting": "compel"}),
+        ("torchao", {"quantization": "torchao_int8"}),
+        ("optimum-quanto", {"quantization": "quanto_int8"}),
+        ("bitsandbytes", {"quantization": "bitsandbytes_4bit"}),
+        ("gguf", {}),
+    ],
+)
+def test_a_missing_package_is_told_with_the_command_that_installs_it(
+    package: str,
+    options: dict[str, Any],
+    tiny_folder: Folder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "a.gguf"
+    file.touch()
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name == package.partition("-")[0] else find_spec(name),
+    )
+    asked: dict[str, Any] = {"options": options}
+    if package == "gguf":
+        asked = {"model": {"components": {"transformer": str(file)}}}
+    with pytest.raises(PrerequisiteError, match=f"pip install {package}$"):
+        make_provider(tiny_folder("flux"), **asked).capabilities()
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "flux"])

@@ -105,7 +105,21 @@ def count_weights(source: Source, facts: Facts, model: ModelSettings) -> Weights
         name: sum(map(_numbers, weight_files(source.folder / name, model.variant)))
         for name in facts.components - facts.absent - set(model.components)
     }
+    parts |= {
+        name: _numbers_at(Path(path).expanduser())
+        for name, path in model.components.items()
+        if path is not None
+    }
     return Weights(max(parts.values(), default=0), sum(parts.values()))
+
+
+def _numbers_at(path: Path) -> int:
+    """How many numbers a component that was put in holds; quantized ones count by their bytes."""
+    if path.is_dir():
+        return sum(map(_numbers, weight_files(path, None)))
+    if path.suffix.lower() == ".safetensors":
+        return _numbers(path)
+    return path.stat().st_size // 2 if path.is_file() else 0
 
 
 def _numbers(path: Path) -> int:
@@ -139,8 +153,10 @@ def _network_files(folder: Path) -> dict[str, str]:
 def _component_identity(path: str | None) -> Json:
     if path is None:
         return False
-    folder = Path(path).expanduser()
-    return digest(_network_files(folder)) if folder.is_dir() else path
+    where = Path(path).expanduser()
+    if where.is_file():
+        return file_hashes([where], where.parent)[where.name]
+    return digest(_network_files(where)) if where.is_dir() else path
 
 
 class _HashCache:

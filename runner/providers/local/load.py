@@ -6,13 +6,14 @@ Safetensors only, no remote code, no custom pipelines: :mod:`.preflight` has ref
 from __future__ import annotations
 
 import inspect
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.providers.local.device import Machine
-from runner.providers.local.fitting import t5_encoder
+from runner.providers.local.fitting import denoiser, t5_encoder
 from runner.providers.local.options import DiffusersOptions
-from runner.providers.local.preflight import Facts, read_facts
+from runner.providers.local.preflight import Facts, is_gguf, read_facts
 from runner.providers.local.repairs import repair
 from runner.providers.local.source import Source, find_controlnets, find_source, is_offline
 from runner.providers.local.tune import compile_blocks, place, quantization_config, tune
@@ -59,6 +60,12 @@ def download(source: Source, model: ModelSettings, kind: PipelineKind) -> Source
                 use_safetensors=True,
                 **dict.fromkeys(model.components),
             )
+            given = [Path(path).expanduser() for path in model.components.values() if path]
+            if any(path.is_file() for path in given):
+                # What is read from one file of weights still has its config from here.
+                snapshot_download(
+                    source.repo, revision=model.revision, allow_patterns=_CONFIG_FILES
+                )
     except (OSError, ValueError) as error:
         raise _not_fetched("model.name", model.name, error) from error
     return found
@@ -103,15 +110,18 @@ def load_pipeline(
     control: dict[str, Any] = {}
     if nets:
         control["controlnet"] = nets if len(nets) > 1 else nets[0]
-    if machine.offload != "none" or options.quantization is not None or options.compile:
+    quantized = options.quantization is not None or any(map(is_gguf, model.components.values()))
+    if machine.offload != "none" or quantized or options.compile:
         # What hangs on such networks belongs to one pipeline.
         forget()
-        pipe = _read(pipeline_class, source, facts, model, options, dtype, control)
+        pipe = _read(pipeline_class, source, facts, model, options, machine, dtype, control)
     else:
         key = _stamp(source, model, machine, options)
         if key not in _LOADED:
             forget()
-            _LOADED[key] = _read(pipeline_class, source, facts, model, options, dtype, control)
+            _LOADED[key] = _read(
+                pipeline_class, source, facts, model, options, machine, dtype, control
+            )
         base = _LOADED[key]
         pipe = pipeline_class.from_pipe(base, dtype=dtype, **control)
         if getattr(base, "scheduler", None) is not None:
@@ -161,13 +171,14 @@ def _read(
     facts: Facts,
     model: ModelSettings,
     options: DiffusersOptions,
+    machine: Machine,
     dtype: object,
     control: dict[str, Any],
 ) -> DiffusionPipeline:
     """A pipeline from its files, with the options that change its networks."""
     given: dict[str, Any] = dict.fromkeys(facts.absent)
     given |= {
-        name: None if path is None else _network(f"model.components.{name}", path, dtype)
+        name: None if path is None else _component(name, path, source, facts, dtype)
         for name, path in model.components.items()
     }
     if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
@@ -175,24 +186,35 @@ def _read(
         given["add_watermarker"] = False
     if options.drop_t5 and (encoder := t5_encoder(facts)):
         given |= {encoder: None, encoder.replace("text_encoder", "tokenizer"): None}
-    if options.quantization is not None:
-        given["quantization_config"] = quantization_config(facts, options)
+    if options.quantization and (source.file or model.components.get(denoiser(facts)[0])):
+        raise RequestError(
+            f"provider.options.quantization={options.quantization}: only weights from the folder "
+            "of the model are quantized, not those of a single file or of model.components"
+        )
     asked = {"dtype": dtype, "local_files_only": True, **given, **control}
     try:
-        if source.file is not None:
-            pipe: DiffusionPipeline = pipeline_class.from_single_file(
-                str(source.file), config=str(source.folder), **asked
-            )
-        else:
-            pipe = pipeline_class.from_pretrained(
-                source.folder, variant=model.variant, use_safetensors=True, **asked
-            )
+        with warnings.catch_warnings():
+            # Diffusers will let quanto go with its next major version.
+            warnings.filterwarnings("ignore", "`Quanto", FutureWarning)
+            if options.quantization is not None:
+                asked["quantization_config"] = quantization_config(facts, options, machine.device)
+            pipe: DiffusionPipeline = _from_files(pipeline_class, source, model, asked)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(
             f"model.name={source.name!r}: {facts.signature.name} cannot be loaded from it: {error}"
         ) from error
     tune(pipe, facts, options)
     return pipe
+
+
+def _from_files(
+    pipeline_class: Any, source: Source, model: ModelSettings, asked: dict[str, Any]
+) -> Any:
+    if source.file is not None:
+        return pipeline_class.from_single_file(str(source.file), config=str(source.folder), **asked)
+    return pipeline_class.from_pretrained(
+        source.folder, variant=model.variant, use_safetensors=True, **asked
+    )
 
 
 def scheduler_of(pipe: DiffusionPipeline) -> str:
@@ -212,6 +234,24 @@ def scheduler_config(pipe: DiffusionPipeline) -> dict[str, Json] | None:
         if not key.startswith("_") and isinstance(value, bool | int | float | str | None)
     }
     return {"class": type(scheduler).__name__, **plain}
+
+
+def _component(name: str, path: str, source: Source, facts: Facts, dtype: object) -> object:
+    """A component from a folder, a Hub id, or one file of weights with the model's own config."""
+    import diffusers
+
+    key, file = f"model.components.{name}", Path(path).expanduser()
+    if not file.is_file():
+        return _network(key, path, dtype)
+    asked: dict[str, Any] = {"config": str(source.folder), "subfolder": name, "dtype": dtype}
+    if is_gguf(path):
+        asked["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
+    try:
+        return getattr(diffusers, facts.classes[name]).from_single_file(
+            str(file), local_files_only=True, **asked
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise RequestError(f"{key}={path!r}: cannot be loaded: {error}") from error
 
 
 def _network(key: str, path: str, dtype: object) -> object:

@@ -6,6 +6,7 @@ transformers, and nothing that a folder names is imported here.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from runner.providers.local.signature import (
     is_pipeline_module,
     pipeline_names,
     read_signature,
+    source_of,
 )
 from runner.providers.local.source import Source, find_controlnets, is_offline
 from runner.settings.cell import Json, PipelineKind
@@ -25,6 +27,7 @@ from runner.settings.errors import PrerequisiteError, RequestError, did_you_mean
 from runner.settings.schema import ModelSettings
 
 _PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack")
+_ONE_FILE = (".gguf", ".safetensors")
 _UNWEIGHED = ("scheduler", "tokenizer", "feature_extractor", "processor")
 """Parts of the names of components that have no weights."""
 
@@ -94,6 +97,7 @@ def read_facts(
                 f"model.components.{name}: {signature.name} in {source.name!r} has no such "
                 f"component{did_you_mean(name, libraries) or f'; it has {listed([*libraries])}'}"
             )
+        _require_readable(name, model.components[name], index[name])
     absent = frozenset(name for name, library in libraries.items() if library is None)
     if source.file is None:
         _require_weights(source, folder, set(libraries) - absent - set(model.components))
@@ -126,6 +130,11 @@ def read_facts(
         size_multiple=multiple,
         configs=configs,
     )
+
+
+def is_gguf(path: str | None) -> bool:
+    """Whether a component comes from a file of quantized weights."""
+    return path is not None and path.lower().endswith(".gguf")
 
 
 def weight_files(folder: Path, variant: str | None) -> list[Path]:
@@ -201,6 +210,27 @@ def _require_known_library(source: Source, component: str, library: Json) -> Non
         raise RequestError(
             f"model.name={source.name!r}: its component {component!r} comes from {library!r}; "
             "only classes of diffusers and transformers are loaded"
+        )
+
+
+def _require_readable(name: str, path: str | None, entry: Json) -> None:
+    """One file of weights in place of a component: no pickle, there, and of a class that can."""
+    suffix = Path(path or "").suffix.lower()
+    key = f"model.components.{name}={path!r}"
+    if suffix in _PICKLED:
+        raise RequestError(
+            f"{key}: a {suffix} file can run code when it is read; take .safetensors or .gguf"
+        )
+    if path is None or suffix not in _ONE_FILE:
+        return
+    if not Path(path).expanduser().is_file():
+        raise RequestError(f"{key}: no such file")
+    cls = str(entry[1]) if isinstance(entry, list) else ""
+    if "FromOriginalModelMixin" not in source_of("models", cls):
+        raise RequestError(f"{key}: {cls} is not read from one file; give a folder or a Hub id")
+    if suffix == ".gguf" and importlib.util.find_spec("gguf") is None:
+        raise PrerequisiteError(
+            f"{key}: needs the package gguf, which is not installed: pip install gguf"
         )
 
 

@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 
-def quantization_config(facts: Facts, options: DiffusersOptions) -> Any:
-    """How the weights of the network that denoises are stored."""
+def quantization_config(facts: Facts, options: DiffusersOptions, device: str) -> Any:
+    """How the weights of the network that denoises are stored.
+
+    Raises:
+        RequestError: The device cannot do that.
+    """
     import diffusers
+    import torch
 
     config: Any
     if options.quantization == "torchao_int8":
@@ -31,6 +36,11 @@ def quantization_config(facts: Facts, options: DiffusersOptions) -> Any:
         config = diffusers.TorchAoConfig(torchao.Int8WeightOnlyConfig())
     elif options.quantization == "quanto_int8":
         config = diffusers.QuantoConfig(weights_dtype="int8")
+    elif torch.device(device).type == "cpu":
+        raise RequestError(
+            f"provider.options.quantization={options.quantization} needs a GPU; take torchao_int8 "
+            "or quanto_int8"
+        )
     else:
         four = options.quantization == "bitsandbytes_4bit"
         config = diffusers.BitsAndBytesConfig(load_in_4bit=four, load_in_8bit=not four)
