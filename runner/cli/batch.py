@@ -7,12 +7,13 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.cli.expand import Composed, Expanded
+from runner.cli.settled import settled_before
 from runner.engine.result import Result
 from runner.plan import Plan, PlanSpec, PlanSummary, PriceRange, PromptFile, Variant
 from runner.providers.contract import Provider
@@ -39,6 +40,7 @@ class Batch:
         providers: One per variant.
         settings: Limits, retries and output.
         configs: The resolved config of each variant.
+        settled: What earlier processes in this folder decided about each, by config key.
         paths: The run folder; it need not exist yet.
         command: The command line, word by word.
         again: Outcomes of earlier processes that are tried again.
@@ -50,6 +52,7 @@ class Batch:
     providers: tuple[Provider, ...]
     settings: Settings
     configs: tuple[dict[str, Any], ...]
+    settled: tuple[Mapping[str, Any], ...]
     paths: RunPaths
     command: tuple[str, ...]
     again: frozenset[CellOutcome] = RETRIED
@@ -88,14 +91,15 @@ def plan_of(expanded: Expanded, seed: int | None = None) -> tuple[Plan, tuple[Pr
 def prepare_batch(expanded: Expanded, root: Path) -> Batch:
     """Plan a batch for a folder, and make sure that it can start; nothing is written or sent.
 
-    A folder that already holds a run keeps its drawn seed, so that the same command asks for the
-    same cells.
+    A folder that already holds a run keeps its drawn seed and what was decided about its
+    variants, so that the same command asks for the same cells, made in the same way.
 
     Raises:
         RequestError: Every problem of the plan.
         PrerequisiteError: A key, an extra or the budget is missing.
     """
     paths = RunPaths(root)
+    expanded, settled = settled_before(expanded, paths)
     plan, providers = plan_of(expanded, _saved_seed(paths))
     batch = Batch(
         plan=plan,
@@ -103,6 +107,7 @@ def prepare_batch(expanded: Expanded, root: Path) -> Batch:
         providers=providers,
         settings=expanded.settings,
         configs=tuple(composed.config for composed in expanded.variants),
+        settled=settled,
         paths=paths,
         command=(*sys.argv[1:],),
     )
@@ -152,6 +157,7 @@ def make_batch(batch: Batch) -> int:
         mark=Marker(batch.settings.output),
         command=batch.command,
         configs=batch.configs,
+        settled=batch.settled,
         warnings=_warnings(batch.summary),
         again=batch.again,
         insist=batch.insist,
@@ -193,6 +199,7 @@ def run_saved(
         providers=saved.providers,
         settings=saved.settings,
         configs=saved.configs,
+        settled=saved.settled,
         paths=saved.paths,
         command=tuple(command),
         again=again,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from runner.record.reader import Places
 from runner.record.state import load_state
 from runner.settings.cell import digest
 from runner.settings.errors import RequestError, did_you_mean
-from runner.settings.load import read_settings
+from runner.settings.load import read_settings, with_values
 from runner.settings.schema import Settings
 from runner.settings.secrets import refuse_secret_overrides
 
@@ -44,6 +44,7 @@ class Saved:
         providers: One per variant.
         settings: Limits, retries and output: as saved, or as set anew.
         configs: The resolved config of each variant.
+        settled: What the run decided about each, by config key.
     """
 
     paths: RunPaths
@@ -51,6 +52,7 @@ class Saved:
     providers: tuple[Provider, ...]
     settings: Settings
     configs: tuple[dict[str, Any], ...]
+    settled: tuple[Mapping[str, Any], ...]
 
 
 def run_folder(
@@ -132,6 +134,11 @@ def read_saved(paths: RunPaths, overrides: list[str]) -> Saved:
                 f"{text}: a saved run keeps its plan; only {', '.join(CHANGEABLE)} can be set anew"
             )
     manifest = read_manifest(paths)
+    set_anew = {text.partition("=")[0] for text in overrides}
+    settled = [
+        {key: value for key, value in saved.settled.items() if key not in set_anew}
+        for saved in manifest.variants
+    ]
     configs = []
     try:
         changes = OmegaConf.from_dotlist(overrides)
@@ -140,7 +147,10 @@ def read_saved(paths: RunPaths, overrides: list[str]) -> Saved:
             configs.append(_plain(merged))
     except OmegaConfBaseException as error:
         raise RequestError(f"{paths.manifest}: {error}") from error
-    settings = [read_settings(without_axis_lists(config), overrides) for config in configs]
+    settings = [
+        read_settings(without_axis_lists(with_values(config, known)), overrides)
+        for config, known in zip(configs, settled, strict=True)
+    ]
     plan = Plan.from_json(json.loads(paths.plan.read_text(encoding="utf-8")), root=paths.root)
     if plan.hash != manifest.plan_hash:
         raise RequestError(f"{paths.root} has a newer plan.json than manifest.json: {_AGAIN}")
@@ -151,7 +161,7 @@ def read_saved(paths: RunPaths, overrides: list[str]) -> Saved:
                 f"{paths.root}: {variant.name} is no longer what the plan was made for (another "
                 "model, revision or native option under the same name); start a new run"
             )
-    return Saved(paths, plan, providers, settings[0], tuple(configs))
+    return Saved(paths, plan, providers, settings[0], tuple(configs), tuple(settled))
 
 
 def _plain(config: DictConfig | ListConfig) -> dict[str, Any]:

@@ -53,6 +53,8 @@ class Shared:
         resend: Whether unknown calls of earlier processes are made again.
         insist: Also those whose job may still be there, but cannot be asked.
         identities: Variant index to what is known of its weights, for the manifest.
+        settled: Variant index to what its provider decided, for the manifest.
+        keep: Writes the manifest now, durably.
         recipes: Short hash to local recipe, for the manifest.
         stopped: Variant index to the sentence that stopped its provider.
         exhausted: Variants that the budget ended.
@@ -68,9 +70,11 @@ class Shared:
     retry: RetrySettings
     mark: Callable[[Written], Written]
     room: Room
+    keep: Callable[[], Awaitable[None]]
     resend: bool = True
     insist: bool = False
     identities: dict[int, dict[str, Json]] = field(default_factory=dict)
+    settled: dict[int, dict[str, Json]] = field(default_factory=dict)
     recipes: dict[str, dict[str, Json]] = field(default_factory=dict)
     stopped: dict[int, str] = field(default_factory=dict)
     exhausted: set[int] = field(default_factory=set)
@@ -99,7 +103,7 @@ class VariantRun:
         variant: Whose cells.
         provider: Who makes them.
         limiter: The gate of the lane.
-        calls: Groups of cells to send, lazily.
+        calls: Begins to group the cells that are still to be sent, lazily.
         earlier: Calls of earlier processes to take up again.
     """
 
@@ -109,7 +113,7 @@ class VariantRun:
         variant: Variant,
         provider: Provider,
         limiter: Limiter,
-        calls: Iterator[Sequence[Cell]],
+        calls: Callable[[], Iterator[Sequence[Cell]]],
         earlier: Sequence[Sent] = (),
     ) -> None:
         self.shared = shared
@@ -117,7 +121,8 @@ class VariantRun:
         self.provider = provider
         self.capabilities: Capabilities = provider.capabilities()
         self._limiter = limiter
-        self._calls = calls
+        self._group = calls
+        self._calls = calls()
         self._earlier = iter(earlier)
         self._policy = RetryPolicy(shared.retry, self.capabilities.resend_safe)
         self._largest = 0
@@ -132,6 +137,9 @@ class VariantRun:
         try:
             await self.provider.open()
             self.shared.identities[self.variant.index] = dict(self.provider.model_identity())
+            if await self._settle() and first is not None:
+                self._calls = self._group()  # other calls than those of before
+                first = next(self._calls)
             wanted = self.shared.limits.max_concurrency
             workers = min(wanted, self.provider.max_concurrency() or wanted)
             async with asyncio.TaskGroup() as group:
@@ -142,6 +150,16 @@ class VariantRun:
             self._halt(str(error))
         finally:
             await self.provider.close()
+
+    async def _settle(self) -> bool:
+        """Keep what the provider decides, before anything is made by it."""
+        shared, index = self.shared, self.variant.index
+        settled = await self.provider.settle(self._group())
+        if not settled:
+            return False
+        shared.settled[index] = dict(settled)
+        await shared.keep()
+        return True
 
     def progress(self, call: Call, done: int, total: int) -> None:
         """See :class:`runner.providers.contract.Listener`."""

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from runner.engine.budget import Budget
 from runner.engine.lane import Sent, Shared, VariantRun, run_lane, utc_now
@@ -66,6 +67,7 @@ class Job:
         mark: Reads and writes the provenance marks of finished images.
         command: The command line, word by word, for the record.
         configs: One resolved config per variant, for the record.
+        settled: What earlier processes decided for each variant, by config key.
         warnings: Sentences of the planning, for the record.
         again: Outcomes of earlier processes that are tried again.
         insist: Whether unknown calls are made again although their job may still be there.
@@ -83,6 +85,7 @@ class Job:
     mark: Callable[[Written], Written]
     command: Sequence[str]
     configs: Sequence[Mapping[str, Json]]
+    settled: Sequence[Mapping[str, Json]] = ()
     warnings: Sequence[str] = ()
     again: frozenset[CellOutcome] = RETRIED
     insist: bool = False
@@ -134,6 +137,7 @@ class _Run:
             retry=job.retry,
             mark=job.mark,
             room=Room(job.limits.in_flight_mb * 1_000_000),
+            keep=self._write_manifest,
             resend="unknown" in job.again,
             insist=job.insist,
         )
@@ -141,6 +145,7 @@ class _Run:
         self.started_at = earlier.started_at if earlier else utc_now()
         self.run_id = earlier.run_id if earlier else uuid.uuid4().hex[:12]
         self.manifest = self._first_manifest(earlier)
+        self._writing = asyncio.Lock()
 
     async def work(self) -> None:
         """Adopt what a killed process left, then work off every lane until done or stopped."""
@@ -256,7 +261,7 @@ class _Run:
             if key not in limiters:
                 limiters[key] = Limiter(job.limits, job.retry)
                 self.stop.on_request.append(limiters[key].wake)
-            calls = self.plan.variant_calls(variant.index, provider, self._todo)
+            calls = partial(self.plan.variant_calls, variant.index, provider, self._todo)
             sent = earlier.get(variant.index, ())
             run = VariantRun(self.shared, variant, provider, limiters[key], calls, sent)
             lanes.setdefault(key, []).append(run)
@@ -338,12 +343,17 @@ class _Run:
             if over.is_set():
                 return
             await asyncio.to_thread(live.update, self.job.paths)
-            manifest = self._live_manifest(live, "running", ended=False)
-            await asyncio.to_thread(write_manifest, self.job.paths, manifest)
+            await self._write_manifest(live)
             if (started := time.monotonic()) >= next_rows:
                 await asyncio.to_thread(self._refresh_rows)
                 ended = time.monotonic()
                 next_rows = ended + REFRESH_SHARE * (ended - started)
+
+    async def _write_manifest(self, state: RunState | None = None) -> None:
+        # One at a time, so that none replaces a newer one.
+        async with self._writing:
+            manifest = self._live_manifest(state or self.state, "running", ended=False)
+            await asyncio.to_thread(write_manifest, self.job.paths, manifest)
 
     def _refresh_rows(self) -> None:
         derive(self.job.paths, live=True, places=self.places)
@@ -358,10 +368,15 @@ class _Run:
                 provider=variant.settings.provider.name,
                 model=variant.settings.model.name,
                 config=plain_object(config),
+                settled=plain_object(settled),
                 versions=dict(provider.versions()),
             )
-            for variant, provider, config in zip(
-                job.plan.variants, job.providers, job.configs, strict=True
+            for variant, provider, config, settled in zip(
+                job.plan.variants,
+                job.providers,
+                job.configs,
+                job.settled or [{}] * len(job.configs),
+                strict=True,
             )
         )
         return Manifest(
@@ -385,7 +400,11 @@ class _Run:
         shared = self.shared
         variants = tuple(
             variant.model_copy(
-                update={"model_identity": plain_object(shared.identities[variant.index])}
+                update={
+                    "model_identity": plain_object(shared.identities[variant.index]),
+                    "settled": variant.settled
+                    | plain_object(shared.settled.get(variant.index, {})),
+                }
             )
             if variant.index in shared.identities
             else variant

@@ -8,7 +8,7 @@ refusal means for the run: it says truthfully what was sent and what came back.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Literal, Protocol
@@ -349,11 +349,11 @@ class Provider(ABC):
         if self.http is not None:
             await self.http.open()
 
-    async def settle(self, wanted: Iterable[tuple[CellParams, int]]) -> Mapping[str, Json]:
+    async def settle(self, calls: Iterator[Sequence[Cell]]) -> Mapping[str, Json]:
         """Decide what only an opened provider can tell; called once, after :meth:`open`.
 
         Args:
-            wanted: Parameters of one cell of every kind, and how many of that kind there are.
+            calls: What is to be made, call by call, lazily.
 
         Returns:
             Config keys and the values that they have from now on: ``{"device.batch_size": 4}``.

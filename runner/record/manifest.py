@@ -52,6 +52,11 @@ class VariantRecord(Part):
     config: dict[str, JsonValue] = Field(
         default_factory=dict, description="resolved config; secrets as names of variables"
     )
+    settled: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="what the config left open and the run decided, by config key: resume and "
+        "rerun start with these values",
+    )
     model_identity: dict[str, JsonValue] = Field(
         default_factory=dict, description="what is known of the weights: commit, hashes"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +29,23 @@ def read_settings(data: Mapping[str, Any], overridden: Iterable[str] = ()) -> Se
         RequestError: One sentence per mistake, all of them at once.
     """
     return validate(Settings, data, "", overridden)
+
+
+def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a config that has other values.
+
+    Args:
+        data: The config as plain containers.
+        values: Values by dotted key.
+    """
+    made = copy.deepcopy(dict(data))
+    for key, value in values.items():
+        *path, last = key.split(".")
+        section = made
+        for name in path:
+            section = section[name]
+        section[last] = value
+    return made
 
 
 def validate(

@@ -28,7 +28,7 @@ STEPS = 2
 def make_provider(
     name: Path | str,
     *,
-    batch_size: int = 4,
+    batch_size: int | str = 4,
     dtype: str = "auto",
     output: str = "png",
     model: Mapping[str, Any] | None = None,

@@ -7,6 +7,7 @@ import random
 import selectors
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from runner.engine.budget import Budget
@@ -175,6 +176,9 @@ def work(
         )
     plan = Plan.build(PlanSpec(variants=tuple(variants)), providers=providers, unsupported="drop")
 
+    async def kept() -> None:
+        raise AssertionError("there is nothing to decide here")
+
     async def main() -> None:
         stop = Stop()
         shared = found["shared"] = Shared(
@@ -188,6 +192,7 @@ def work(
             retry=settings.retry,
             mark=lambda written: written,
             room=Room(settings.limits.in_flight_mb * 1_000_000),
+            keep=kept,
         )
         loop = asyncio.get_running_loop()
         for variant, provider in zip(plan.variants, providers, strict=True):
@@ -195,7 +200,9 @@ def work(
             stop.on_request.append(limiter.wake)
             again = (earlier or {}).get(variant.index, [])
             taken_up = {cell.index for sent in again for cell in sent.call.cells}
-            calls = plan.variant_calls(variant.index, provider, lambda i, t=taken_up: i not in t)
+            calls = partial(
+                plan.variant_calls, variant.index, provider, lambda i, t=taken_up: i not in t
+            )
             shared.budget.spent_usd += sum(sent.worst_usd or 0 for sent in again)
             for sent in again:
                 shared.budget.take_back(sent.worst_usd)

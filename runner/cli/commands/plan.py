@@ -61,6 +61,8 @@ def command(argv: list[str]) -> int:
         console.print(f"axis {key}: {escape(shown)}{more}", highlight=False)
     if plan.spec.seed is not None:
         console.print("seed: drawn anew for every run; seed=… fixes it", highlight=False)
+    for sentence in dict.fromkeys(text for one in providers for text in one.undecided()):
+        console.print(sentence, highlight=False)
     warnings = [*summary.warnings, *(text for line in summary.variants for text in line.warnings)]
     for provider in providers:
         try:

@@ -7,12 +7,11 @@ thread computes, one batch after the other; others encode finished images meanwh
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from runner.providers.contract import (
@@ -21,17 +20,15 @@ from runner.providers.contract import (
     Call,
     Capabilities,
     Listener,
-    Missing,
-    Picture,
     Price,
     Provider,
     ProviderError,
 )
 from runner.providers.local import device, identity, load
-from runner.providers.local.encode import encode, keep_unmasked
+from runner.providers.local.finish import Finisher
 from runner.providers.local.fitting import options_identity, require_fitting, weights_facts
 from runner.providers.local.notices import NOTICES
-from runner.providers.local.options import DiffusersOptions
+from runner.providers.local.options import CALLS_LOOKED_AT, LARGEST_TRIED, DiffusersOptions
 from runner.providers.local.params import CallParams
 from runner.providers.local.preflight import Facts, read_facts
 from runner.providers.local.preprocess import (
@@ -55,22 +52,9 @@ from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
 
 if TYPE_CHECKING:
-    from runner.providers.local.inputs import Inputs, Pictures
-    from runner.providers.local.sample import Sample, Sampler
+    from runner.providers.local.opened import Opened
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """What :meth:`DiffusersProvider.open` made."""
-
-    sampler: Sampler
-    machine: device.Machine
-    params: CallParams
-    pictures: Pictures
-    scheduler: str
-    identity: Mapping[str, Json]
 
 
 class DiffusersProvider(Provider):
@@ -85,10 +69,12 @@ class DiffusersProvider(Provider):
         self.traits = read_traits(settings.model)
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
         self._encoders = ThreadPoolExecutor(2, thread_name_prefix="encode")
-        self._opened: _Opened | None = None
+        self._opened: Opened | None = None
         # Only for input pictures at https addresses.
         self._http = Http(settings, base_url="https://huggingface.co", key_required=False)
         self._online = False
+        asked = settings.device.batch_size
+        self._batch_size = 1 if asked == "auto" else asked
 
     @classmethod
     def make(cls, settings: VariantSettings) -> Provider:
@@ -125,7 +111,7 @@ class DiffusersProvider(Provider):
         return Capabilities(
             pipelines=frozenset(facts.family.kinds if facts else PIPELINE_KINDS),
             params=params.table(),
-            max_images_per_call=self.settings.device.batch_size,
+            max_images_per_call=self._batch_size,
             shared_call_keys=self._params.shared_keys(),
             seed_per_image=True,
             reproducible=True,
@@ -209,6 +195,15 @@ class DiffusersProvider(Provider):
             return error
         return ProviderError("invalid", f"{type(error).__name__}: {_first_line(error)}")
 
+    def undecided(self) -> Sequence[str]:
+        """The batch size, if it is to be found out."""
+        if self.settings.device.batch_size != "auto":
+            return ()
+        return (
+            "device.batch_size=auto: a trial of a few seconds says how many images are computed "
+            "together once the model is loaded; calls are counted as if it said 1",
+        )
+
     def versions(self) -> Mapping[str, str]:
         """Versions of the libraries that computed and encoded the images."""
         return device.package_versions()
@@ -226,7 +221,31 @@ class DiffusersProvider(Provider):
         """
         require_extra()
         device.prepare_environment(self.settings.device.threads)
+        self.allow_any_batch()
         self._opened = await self._on_compute_thread(self._load)
+
+    async def settle(self, calls: Iterator[Sequence[Cell]]) -> Mapping[str, Json]:
+        """The commits that Hub ids stand for, and the batch size, if it is to be found out."""
+        if self._opened is None:
+            raise RuntimeError("settle() before open()")
+        commits, settled = dict(self._opened.commits), dict[str, Json]()
+        if commits != self.settings.model.commits:
+            settled["model.commits"] = commits
+        if self.settings.device.batch_size == "auto":
+            self.compute_together(await self._best_batch(self._opened, calls))
+            settled["device.batch_size"] = self._batch_size
+        return settled
+
+    def allow_any_batch(self) -> None:
+        """Until a batch size that is to be found out is settled, calls are as large as any."""
+        if self.settings.device.batch_size == "auto":
+            self._batch_size = LARGEST_TRIED
+
+    def compute_together(self, batch_size: int) -> None:
+        """Make batches of this size from now on."""
+        self._batch_size = batch_size
+        if self._opened is not None:
+            self._opened.sampler.batch_size = batch_size
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Compute and encode the images of one call.
@@ -240,42 +259,36 @@ class DiffusersProvider(Provider):
         if self._opened is None:
             raise RuntimeError("generate() before open()")
         opened = self._opened
-        # Here and not above: a light process must not import what only a loaded one needs.
-        from runner.providers.local.sample import Item
-
-        params = opened.params
-        arguments = params.arguments(call.params)
-        inputs = [
-            await opened.pictures.of(cell.params, params.size(cell.params)) for cell in call.cells
-        ]
+        arguments = opened.params.arguments(call.params)
+        inputs = [await opened.inputs(cell.params) for cell in call.cells]
+        faults = [given for given in inputs if isinstance(given, ProviderError)]
+        if len(faults) == len(inputs):
+            raise faults[0]
         items = [
-            Item(
-                cell.params.prompt,
-                params.negative_prompt(cell.params, arguments),
-                _seed(cell),
-                {} if given is None else params.call_pictures(given),
-            )
+            opened.item(cell.params, _seed(cell), given, arguments)
             for cell, given in zip(call.cells, inputs, strict=True)
+            if not isinstance(given, ProviderError)
         ]
-        stop = threading.Event()
 
         def progress(done: int, total: int) -> None:
             listener.progress(call, done, total)
 
-        try:
-            samples, batch_size = await self._on_compute_thread(
-                lambda: opened.sampler.run(items, arguments, stop, progress)
-            )
-        except asyncio.CancelledError:
-            stop.set()
-            raise
-        loop = asyncio.get_running_loop()
+        samples, batch_size = await self._stoppable(
+            lambda stop: opened.sampler.run(items, arguments, stop, progress)
+        )
+        finisher = Finisher(
+            opened.params,
+            arguments,
+            self.settings.output.format,
+            self.options.keep_unmasked,
+            self.classify,
+        )
+        loop, made = asyncio.get_running_loop(), iter(samples)
+        results = [given if isinstance(given, ProviderError) else next(made) for given in inputs]
         outputs = await asyncio.gather(
             *(
-                loop.run_in_executor(
-                    self._encoders, self._finish, cell, sample, given, params, arguments
-                )
-                for cell, sample, given in zip(call.cells, samples, inputs, strict=True)
+                loop.run_in_executor(self._encoders, finisher.output, cell, result, given)
+                for cell, result, given in zip(call.cells, results, inputs, strict=True)
             )
         )
         return Answer(
@@ -298,11 +311,31 @@ class DiffusersProvider(Provider):
         self._compute.shutdown(wait=False, cancel_futures=True)
         self._encoders.shutdown(wait=False, cancel_futures=True)
 
+    async def _best_batch(self, opened: Opened, calls: Iterator[Sequence[Cell]]) -> int:
+        """The best batch size for calls like these."""
+        sample = list(itertools.islice(calls, CALLS_LOOKED_AT))
+        largest = max(sample, key=lambda cells: opened.pixels(cells[0].params))
+        given = await opened.inputs(largest[0].params)
+        if isinstance(given, ProviderError):
+            return 1  # the call itself will say why
+        images = [len(cells) for cells in sample]
+        return await self._stoppable(partial(opened.best_batch, largest[0].params, given, images))
+
+    async def _stoppable(self, work: Callable[[threading.Event], T]) -> T:
+        """Work on the compute thread that ends after the step in progress when cancelled."""
+        stop = threading.Event()
+        try:
+            return await self._on_compute_thread(partial(work, stop))
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
     async def _on_compute_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._compute, work)
 
-    def _load(self) -> _Opened:
+    def _load(self) -> Opened:
         from runner.providers.local.inputs import Pictures
+        from runner.providers.local.opened import Opened
         from runner.providers.local.sample import Sampler
 
         model, pipeline = self.settings.model, self.settings.pipeline
@@ -313,9 +346,8 @@ class DiffusersProvider(Provider):
             if facts is None:
                 raise RuntimeError("a downloaded model has no folder")
             require_fitting(facts, self.options)
-            machine = device.choose_machine(
-                self.settings.device, self.options, identity.count_weights(source, facts, model)
-            )
+            weights = identity.count_weights(source, facts, model)
+            machine = device.choose_machine(self.settings.device, self.options, weights)
             pipe = load.load_pipeline(source, facts, model, machine, self.options)
             prompting = self._prompting_picture()
             preprocess = [
@@ -323,7 +355,7 @@ class DiffusersProvider(Provider):
             ]
         sampler = Sampler(
             pipe,
-            self.settings.device.batch_size,
+            self._batch_size,
             self.options.prompt_memo_mb * 2**20,
             prompting,
         )
@@ -334,9 +366,10 @@ class DiffusersProvider(Provider):
             params.multiple,
             _one_each(preprocess, len(facts.controlnets)),
         )
-        return _Opened(
+        return Opened(
             sampler,
             machine,
+            weights,
             params,
             pictures,
             load.scheduler_of(pipe),
@@ -346,6 +379,11 @@ class DiffusersProvider(Provider):
                 "scheduler": load.scheduler_config(pipe),
             }
             | ({"warnings": heard} if heard else {}),
+            {
+                part.repo: part.commit
+                for part in (source, *facts.controlnets)
+                if part.repo is not None and part.commit is not None
+            },
         )
 
     def _prompting_picture(self) -> dict[str, Any]:
@@ -369,48 +407,6 @@ class DiffusersProvider(Provider):
             return await self._http.fetch(path, MAX_INPUT_BYTES)
         except RunnerError as error:
             raise ProviderError("invalid", str(error), code="bad_input") from None
-
-    def _finish(
-        self,
-        cell: Cell,
-        sample: Sample,
-        inputs: Inputs | None,
-        params: CallParams,
-        arguments: Mapping[str, Json],
-    ) -> Picture | Missing:
-        """Encode one image; runs on an encoding thread."""
-        if sample.flagged:
-            return Missing(
-                outcome="refused",
-                kind="content_filter",
-                code="safety_checker",
-                message="the pipeline's safety checker blacked the image out",
-            )
-        pixels = sample.pixels
-        if self.options.keep_unmasked and inputs is not None:
-            pixels = keep_unmasked(pixels, inputs)
-        data = encode(pixels, self.settings.output.format)
-        if isinstance(data, Missing):
-            return data
-        warnings = sample.warnings
-        if cell.params.negative_prompt and not params.guides(arguments):
-            warnings += ("negative_prompt had no effect: with this guidance_scale there is none",)
-        height, width = pixels.shape[:2]
-        effective = params.effective(arguments, width, height)
-        extras: dict[str, bytes] = {}
-        if inputs is not None:
-            effective |= inputs.facts
-            extras = inputs.control_files()
-            effective |= {
-                f"{name} sha256": hashlib.sha256(file).hexdigest() for name, file in extras.items()
-            }
-        return Picture(
-            data=data,
-            seed_sent=_seed(cell),
-            effective=effective,
-            warnings=warnings,
-            extras=extras,
-        )
 
 
 def _seed(cell: Cell) -> int:

@@ -40,7 +40,13 @@ def keep_unmasked(pixels: npt.NDArray[np.float32], inputs: Inputs) -> npt.NDArra
     return (pixels * share + own * (1 - share)).astype(np.float32)
 
 
-def encode(pixels: npt.NDArray[np.float32], file_format: Format) -> bytes | Missing:
+BLACK = "every pixel is black; if that was not asked for, try device.dtype=float32 or bfloat16"
+"""What is said of a picture that is black from edge to edge: it may be meant."""
+
+
+def encode(
+    pixels: npt.NDArray[np.float32], file_format: Format
+) -> tuple[bytes, tuple[str, ...]] | Missing:
     """One picture as a file.
 
     Args:
@@ -48,8 +54,8 @@ def encode(pixels: npt.NDArray[np.float32], file_format: Format) -> bytes | Miss
         file_format: ``png`` and ``webp`` keep every pixel; ``jpeg`` does not.
 
     Returns:
-        The file, or why the picture is none: NaN among the numbers, or black from edge to edge,
-        which is what a numeric overflow in half precision looks like.
+        The file and what is to be said about it; or why the picture is none: numbers that are no
+        numbers, which is what half precision makes of those that are too large for it.
     """
     import numpy as np
     from PIL import Image
@@ -62,12 +68,6 @@ def encode(pixels: npt.NDArray[np.float32], file_format: Format) -> bytes | Miss
         )
     # As diffusers rounds, so that a picture equals the one of a hand-written loop.
     levels = (pixels * 255).round().astype(np.uint8)
-    if not levels.any():
-        return Missing(
-            outcome="failed",
-            kind="black_image",
-            message="every pixel is black; try device.dtype=float32 or bfloat16",
-        )
     out = io.BytesIO()
     Image.fromarray(levels).save(out, **_SAVE[file_format])
-    return out.getvalue()
+    return out.getvalue(), () if levels.any() else (BLACK,)

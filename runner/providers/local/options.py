@@ -14,6 +14,13 @@ Quantization = Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "quanto_int8", 
 StepCache = Literal["first_block", "taylorseer", "pyramid"]
 
 
+LARGEST_TRIED = 16
+"""Largest batch that ``device.batch_size=auto`` tries."""
+
+CALLS_LOOKED_AT = 64
+"""So many of the calls that are to be made tell it what is wanted."""
+
+
 class Lora(Section):
     """One LoRA."""
 
@@ -52,17 +59,17 @@ class DiffusersOptions(Section):
     guidance_rescale: float | None = Field(
         None, ge=0, le=1, description="takes back the glare of high guidance; 0.7 is usual"
     )
+    prompt_weighting: Literal["compel"] | None = Field(
+        None,
+        description="read (words)1.3, (words:1.3), word++ and word-- in prompts, and prompts "
+        "beyond the 77 tokens of CLIP in pieces; null: prompts are plain text",
+    )
     loras: list[Lora] = Field(default_factory=list, description="LoRAs, applied together")
     fuse_loras: bool = Field(
         False, description="melt the LoRAs into the weights: faster, equal but for rounding"
     )
     textual_inversions: list[TextualInversion] = Field(
         default_factory=list, description="learned words"
-    )
-    prompt_weighting: Literal["compel"] | None = Field(
-        None,
-        description="read (words)1.3, (words:1.3), word++ and word-- in prompts, and prompts "
-        "beyond the 77 tokens of CLIP in pieces; null: prompts are plain text",
     )
     ip_adapter: IpAdapter | None = Field(None, description="a picture that prompts")
     drop_t5: bool = Field(

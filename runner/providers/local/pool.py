@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -29,10 +25,12 @@ from runner.providers.contract import (
     Provider,
     ProviderError,
 )
-from runner.providers.local.worker import Ask, Cancel, Done, Failed, Message, Progress, Ready
-from runner.settings.cell import CellParams, Json
-from runner.settings.errors import PrerequisiteError, RunnerError
-from runner.settings.schema import DeviceSettings
+from runner.providers.local.options import CALLS_LOOKED_AT
+from runner.providers.local.process import WorkerDiedError, WorkerProcess
+from runner.settings.cell import Cell, CellParams, Json
+from runner.settings.errors import PrerequisiteError
+from runner.settings.load import with_values
+from runner.settings.schema import DeviceSettings, VariantSettings
 
 if TYPE_CHECKING:
     from runner.providers.local.diffusers import DiffusersProvider
@@ -41,8 +39,8 @@ CALLS_AT_A_WORKER = 2
 """One computes while the files of the other are encoded."""
 
 _TRIES = 2
-_AGAIN = "the worker process that had this call died; another one made it"
-_GRACE_S = 10.0
+_DIED = "the worker process that had this call died; another one made it"
+_FULL = "one worker process had not enough memory for this call; another one made it"
 
 
 def wants_workers(settings: DeviceSettings) -> bool:
@@ -61,10 +59,6 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(len(list(cards.iterdir())))] if cards.is_dir() else []
 
 
-class _WorkerDiedError(Exception):
-    """The process is gone, and with it what it had not answered."""
-
-
 class DiffusersPool(Provider):
     """Answers questions as one local provider would, and sends the calls to worker processes.
 
@@ -77,7 +71,7 @@ class DiffusersPool(Provider):
     def __init__(self, inner: DiffusersProvider) -> None:
         super().__init__(inner.settings)
         self._inner = inner
-        self._workers: list[_Worker] = []
+        self._workers: list[WorkerProcess] = []
         self._identity: Mapping[str, Json] = {}
         self._free = asyncio.Condition()
 
@@ -114,6 +108,10 @@ class DiffusersPool(Provider):
         """As in one process."""
         return self._inner.classify(error)
 
+    def undecided(self) -> Sequence[str]:
+        """As in one process."""
+        return self._inner.undecided()
+
     def versions(self) -> Mapping[str, str]:
         """As in one process."""
         return self._inner.versions()
@@ -128,8 +126,34 @@ class DiffusersPool(Provider):
         Raises:
             RunnerError: What a worker says is wrong or missing.
         """
+        self._inner.allow_any_batch()
         self._workers = [self._worker(place) for place in range(self._count())]
         self._identity = (await asyncio.gather(*(one.start() for one in self._workers)))[0]
+
+    async def settle(self, calls: Iterator[Sequence[Cell]]) -> Mapping[str, Json]:
+        """What the first worker decides holds for all of them, also for those to come."""
+        sample = tuple(map(tuple, islice(calls, CALLS_LOOKED_AT)))
+        settled: dict[str, Json] = {}
+        try:
+            settled |= await self._workers[0].settle(sample)
+        except WorkerDiedError:
+            settled["device.batch_size"] = 1
+            dead = self._workers[0]
+            self._adopt(settled)
+            await self._replace(dead)
+            settled |= await self._workers[0].settle(())
+        self._adopt(settled)
+        return settled
+
+    def _adopt(self, settled: Mapping[str, Json]) -> None:
+        """Use what was decided, in every worker."""
+        data = with_values(self.settings.model_dump(), settled)
+        self.settings = VariantSettings.model_validate(data)
+        size = self.settings.device.batch_size
+        if isinstance(size, int):
+            self._inner.compute_together(size)
+            for worker in self._workers:
+                worker.compute_together(size)
 
     async def generate(self, call: Call, listener: Listener) -> Answer:
         """Give the call to the worker with the least to do.
@@ -137,16 +161,25 @@ class DiffusersPool(Provider):
         Raises:
             ProviderError: As in one process; also if the call killed two workers.
         """
-        for tries in range(1, _TRIES + 1):
-            worker = await self._take()
+        failed: list[WorkerProcess] = []
+        why = ""
+        for _ in range(_TRIES):
+            worker = await self._take(but=failed)
             try:
                 answer = await worker.ask(call, listener)
-            except _WorkerDiedError:
+            except WorkerDiedError:
+                why = _DIED
                 await self._replace(worker)
+                continue
+            except ProviderError as error:
+                if error.code != "out_of_memory" or why or len(self._workers) == 1:
+                    raise
+                why = _FULL
+                failed.append(worker)
                 continue
             finally:
                 await self._give_back(worker)
-            return answer if tries == 1 else _warned(answer)
+            return _warned(answer, why) if why else answer
         raise ProviderError(
             "invalid",
             "two worker processes died on this call; out of memory? A smaller device.batch_size, "
@@ -176,7 +209,7 @@ class DiffusersPool(Provider):
             )
         return count
 
-    def _worker(self, place: int) -> _Worker:
+    def _worker(self, place: int) -> WorkerProcess:
         gpus, count = visible_gpus(), self._count()
         device = self.settings.device
         environment = dict(os.environ)
@@ -194,23 +227,27 @@ class DiffusersPool(Provider):
         )
         environment["OMP_NUM_THREADS"] = str(own.threads)
         settings = self.settings.model_copy(update={"device": own})
-        return _Worker(settings.model_dump_json(), environment)
+        return WorkerProcess(settings.model_dump_json(), environment)
 
-    async def _take(self) -> _Worker:
+    async def _take(self, but: Sequence[WorkerProcess]) -> WorkerProcess:
+        """The worker with the least to do, but for some."""
+
+        def willing() -> list[WorkerProcess]:
+            ready = [one for one in self._workers if one.ready and one not in but]
+            return [one for one in ready if one.load < CALLS_AT_A_WORKER]
+
         async with self._free:
-            await self._free.wait_for(
-                lambda: any(one.ready and one.load < CALLS_AT_A_WORKER for one in self._workers)
-            )
-            worker = min((one for one in self._workers if one.ready), key=lambda one: one.load)
+            await self._free.wait_for(willing)
+            worker = min(willing(), key=lambda one: one.load)
             worker.load += 1
             return worker
 
-    async def _give_back(self, worker: _Worker) -> None:
+    async def _give_back(self, worker: WorkerProcess) -> None:
         async with self._free:
             worker.load -= 1
             self._free.notify_all()
 
-    async def _replace(self, worker: _Worker) -> None:
+    async def _replace(self, worker: WorkerProcess) -> None:
         """Start another process in the place of a dead one; the first that notices does."""
         if worker not in self._workers:
             return
@@ -222,163 +259,9 @@ class DiffusersPool(Provider):
             self._free.notify_all()
 
 
-def _warned(answer: Answer) -> Answer:
+def _warned(answer: Answer, why: str) -> Answer:
     outputs = tuple(
-        replace(output, warnings=(*output.warnings, _AGAIN))
-        if isinstance(output, Picture)
-        else output
+        replace(output, warnings=(*output.warnings, why)) if isinstance(output, Picture) else output
         for output in answer.outputs
     )
     return replace(answer, outputs=outputs)
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A call that a worker has."""
-
-    call: Call
-    listener: Listener
-    answer: asyncio.Future[Answer]
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    """One worker process.
-
-    Attributes:
-        settings: Of its provider, as JSON.
-        environment: Its environment.
-        load: Calls that it has.
-        ready: It has loaded the model and lives.
-    """
-
-    settings: str
-    environment: Mapping[str, str]
-    load: int = 0
-    ready: bool = False
-    _asked: dict[int, _Asked] = field(default_factory=dict)
-    _number: int = 0
-    _process: subprocess.Popen[bytes] | None = None
-    _pipe: Connection | None = None
-    _ready: asyncio.Future[Ready] | None = None
-
-    async def start(self) -> Mapping[str, Json]:
-        """Start the process; wait until it has loaded the model, and return what that is.
-
-        Raises:
-            RunnerError: What the worker says is wrong or missing.
-        """
-        loop = asyncio.get_running_loop()
-        self._ready = loop.create_future()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "runner.providers.local.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                # A stop is for the parent to hand on: Ctrl-C in a terminal reaches a whole group.
-                process_group=0,
-            )
-        self._pipe = Connection(ours.detach())
-        self._pipe.send(self.settings)
-        threading.Thread(
-            target=self._listen, args=(self._pipe, loop), name="worker", daemon=True
-        ).start()
-        try:
-            found = await self._ready
-        except _WorkerDiedError:
-            raise PrerequisiteError(
-                "a worker process ended before it had loaded the model; its own words are above"
-            ) from None
-        self.ready = True
-        return found.identity
-
-    async def ask(self, call: Call, listener: Listener) -> Answer:
-        """Have a call made.
-
-        Raises:
-            ProviderError: As the worker's provider classified it.
-            _WorkerDiedError: The process is gone.
-        """
-        if self._pipe is None or not self.ready:
-            raise _WorkerDiedError
-        self._number += 1
-        number = self._number
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._asked[number] = _Asked(call, listener, future)
-        try:
-            self._send(Ask(number, call))
-            return await future
-        except asyncio.CancelledError:
-            self._send(Cancel(number))
-            raise
-        finally:
-            self._asked.pop(number, None)
-
-    async def stop(self) -> None:
-        """End the process: it ends by itself when its pipe closes, or is ended."""
-        self.ready = False
-        if self._pipe is not None:
-            self._pipe.close()
-        if self._process is not None:
-            try:
-                await asyncio.to_thread(self._process.wait, _GRACE_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                await asyncio.to_thread(self._process.wait)
-
-    def _send(self, message: Ask | Cancel) -> None:
-        if self._pipe is None:
-            raise _WorkerDiedError
-        try:
-            self._pipe.send(message)
-        except OSError:
-            raise _WorkerDiedError from None
-
-    def _listen(self, pipe: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        """On a thread of its own: hand every message to the event loop."""
-        message: Message | None = None
-        while True:
-            try:
-                message = pipe.recv()
-            except (EOFError, OSError):
-                message = None
-            try:
-                loop.call_soon_threadsafe(self._hear, message)
-            except RuntimeError:  # the loop is closed: the run is over
-                return
-            if message is None:
-                return
-
-    def _hear(self, message: Message | None) -> None:
-        if message is None:
-            self.ready = False
-            for asked in self._asked.values():
-                if not asked.answer.done():
-                    asked.answer.set_exception(_WorkerDiedError())
-            if self._ready is not None and not self._ready.done():
-                self._ready.set_exception(_WorkerDiedError())
-        elif isinstance(message, Ready):
-            if self._ready is not None and not self._ready.done():
-                self._ready.set_result(message)
-        elif isinstance(message, Failed) and message.number is None:
-            error = message.error
-            if self._ready is not None and not self._ready.done():
-                self._ready.set_exception(
-                    error if isinstance(error, RunnerError) else PrerequisiteError(str(error))
-                )
-        else:
-            self._hear_of_call(message)
-
-    def _hear_of_call(self, message: Message) -> None:
-        asked = self._asked.get(getattr(message, "number", None) or 0)
-        if asked is None:
-            return
-        if isinstance(message, Progress):
-            asked.listener.progress(asked.call, message.done, message.total)
-        elif not asked.answer.done():
-            if isinstance(message, Done):
-                asked.answer.set_result(message.answer)
-            elif isinstance(message, Failed):
-                asked.answer.set_exception(message.error)

@@ -9,7 +9,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from runner.providers.contract import ProviderError
@@ -84,7 +84,8 @@ class Sampler:
     Args:
         pipe: The pipeline, on its device.
         batch_size: Images that are computed together. Fixed, because it is the one thing about a
-            batch that changes pixels: a smaller batch is filled up with copies.
+            batch that changes pixels: a smaller batch is filled up with copies. Images that do
+            not fit into the memory like that are computed in halves of it.
         memo_bytes: Most memory for remembered prompts.
         constants: Arguments of every call that are no plain values.
     """
@@ -99,12 +100,13 @@ class Sampler:
         self.pipe = pipe
         self._constants = constants
         self.batch_size = batch_size
+        self._fitting: dict[object, int] = {}
         self._memo: PromptMemo | None = None
-        if hasattr(pipe, "encode_prompt"):
-            self._memo = pipe.encode_prompt = PromptMemo(pipe.encode_prompt, memo_bytes)
         # Where encoded prompts are not all of one length.
         encode = getattr(pipe, "encode_prompt", None)
         self._lengths = getattr(encode, "lengths", lambda prompt, negative_prompt: None)
+        if hasattr(pipe, "encode_prompt"):
+            self._memo = pipe.encode_prompt = PromptMemo(pipe.encode_prompt, memo_bytes)
         self._generators: list[torch.Generator] = []
         self._feed_scheduler()
         _still_encode(getattr(pipe, "vae", None))
@@ -116,8 +118,11 @@ class Sampler:
         arguments: Mapping[str, Json],
         stop: threading.Event,
         progress: Progress,
-    ) -> tuple[list[Sample], int]:
+    ) -> tuple[list[Sample | Exception], int]:
         """Compute images, all of them in batches of one size.
+
+        An image that the pipeline fails on takes its neighbours with it; they are then computed
+        once more, each for itself.
 
         Args:
             items: What to compute.
@@ -126,66 +131,110 @@ class Sampler:
             progress: Told after each step, on this thread.
 
         Returns:
-            One sample per item, and the size of the batches: smaller than :attr:`batch_size`
-            was, from now on, if the memory did not suffice.
+            One sample per item, or what the pipeline raised for it; and the size of the batches:
+            smaller than :attr:`batch_size`, from now on, if the memory does not suffice for
+            images of this size.
 
         Raises:
             StoppedError: ``stop`` was set.
             ProviderError: Not even one image fits into the memory.
+            Exception: What the pipeline raised, if it raised it for every image.
         """
+        shape = _shape(items[0], arguments)
         while True:
+            size = min(self.batch_size, self._fitting.get(shape, self.batch_size))
             try:
-                return self._batches(items, arguments, stop, progress), self.batch_size
-            except (RuntimeError, MemoryError) as error:
+                made = self._batches(items, size, arguments, stop, progress)
+            except Exception as error:
+                self._clean_up()
                 if not _is_out_of_memory(error):
                     raise
+            else:
+                return [_said(one, size, self.batch_size) for one in made], size
             # Outside of the handler, whose traceback holds the tensors of the failed batch.
             free_memory()
-            if self.batch_size == 1:
+            if size == 1:
                 raise ProviderError(
                     "invalid",
                     "one image does not fit into the memory: take a smaller size, "
                     "device.dtype=bfloat16, or a larger device",
                     code="out_of_memory",
                 )
-            self.batch_size //= 2
+            self._fitting[shape] = size // 2
 
     def _batches(
         self,
         items: Sequence[Item],
+        size: int,
         arguments: Mapping[str, Json],
         stop: threading.Event,
         progress: Progress,
-    ) -> list[Sample]:
+    ) -> list[Sample | Exception]:
         groups: dict[tuple[object, ...], list[int]] = {}
         for slot, item in enumerate(items):
             key = (item.group(), self._lengths(item.prompt, item.negative_prompt))
             groups.setdefault(key, []).append(slot)
         batches = [
-            slots[start : start + self.batch_size]
+            slots[start : start + size]
             for slots in groups.values()
-            for start in range(0, len(slots), self.batch_size)
+            for start in range(0, len(slots), size)
         ]
-        samples: dict[int, Sample] = {}
+        samples: dict[int, Sample | Exception] = {}
         for number, slots in enumerate(batches):
 
             def tell(done: int, total: int, before: int = number) -> None:
                 progress(before * total + done, len(batches) * total)
 
-            made = self._batch([items[slot] for slot in slots], arguments, stop, tell)
+            try:
+                made: Sequence[Sample | Exception] = self._batch(
+                    [items[slot] for slot in slots], size, arguments, stop, tell
+                )
+            except Exception as error:
+                if len(items) == 1 or _ends_the_call(error):
+                    raise
+                made = [self._alone(items[slot], size, arguments, stop, tell) for slot in slots]
             samples.update(zip(slots, made, strict=True))
-        return [samples[slot] for slot in range(len(items))]
+        ordered = [samples[slot] for slot in range(len(items))]
+        if all(isinstance(one, Exception) for one in ordered):
+            raise next(one for one in ordered if isinstance(one, Exception))
+        return ordered
+
+    def _alone(
+        self,
+        item: Item,
+        size: int,
+        arguments: Mapping[str, Json],
+        stop: threading.Event,
+        progress: Progress,
+    ) -> Sample | Exception:
+        """One image of a batch that failed, without the others."""
+        self._clean_up()
+        try:
+            return self._batch([item], size, arguments, stop, progress)[0]
+        except Exception as error:
+            if _ends_the_call(error):
+                raise
+            # Its traceback would keep the tensors of the batch.
+            return error.with_traceback(None)
+
+    def _clean_up(self) -> None:
+        """What the pipeline does at the end of a call, after one that was broken off.
+
+        Caches between steps are emptied, and parts that are offloaded go back to the CPU.
+        """
+        self.pipe.maybe_free_model_hooks()
 
     def _batch(
         self,
         items: Sequence[Item],
+        size: int,
         arguments: Mapping[str, Json],
         stop: threading.Event,
         progress: Progress,
     ) -> list[Sample]:
         import torch
 
-        filled = [*items, *[items[-1]] * (self.batch_size - len(items))]
+        filled = [*items, *[items[-1]] * (size - len(items))]
         self._generators[:] = [torch.Generator("cpu").manual_seed(item.seed) for item in filled]
         call: dict[str, Any] = {
             **self._constants,
@@ -236,6 +285,19 @@ class Sampler:
             return step(*args, **kwargs)
 
         scheduler.step = seeded_step
+
+
+def _shape(item: Item, arguments: Mapping[str, Json]) -> object:
+    """The size of an image, as far as the call tells it: how much memory it takes."""
+    sizes = [_size_of(value) for value in item.pictures.values()]
+    return tuple(sizes) or (arguments.get("width"), arguments.get("height"))
+
+
+def _said(made: Sample | Exception, size: int, asked: int) -> Sample | Exception:
+    if size == asked or isinstance(made, Exception):
+        return made
+    text = f"computed in batches of {size}: device.batch_size={asked} does not fit into the memory"
+    return replace(made, warnings=(*made.warnings, text))
 
 
 def _is_set(value: object) -> bool:
@@ -299,7 +361,23 @@ def _step_callback(stop: threading.Event, progress: Progress) -> Callable[..., d
     return on_step_end
 
 
-def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+def _ends_the_call(error: Exception) -> bool:
+    """Whether no other image of the call can be made after this."""
+    return (
+        isinstance(error, StoppedError)
+        or _is_out_of_memory(error)
+        or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
     from accelerate.utils.memory import should_reduce_batch_size
 
-    return isinstance(error, MemoryError) or should_reduce_batch_size(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # Libraries beside torch's own allocator have words of their own.
+    words = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and (
+        any(word in str(error) for word in words) or should_reduce_batch_size(error)
+    )

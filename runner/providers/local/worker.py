@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from runner.providers.contract import Answer, Call, ProviderError
-from runner.settings.cell import Json
+from runner.settings.cell import Cell, Json
 from runner.settings.errors import RunnerError
 from runner.settings.schema import VariantSettings
 
@@ -26,6 +26,21 @@ class Ask:
 
     number: int
     call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Decide what only a loaded model can tell, for calls like these."""
+
+    number: int
+    calls: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Compute so many images together from now on."""
+
+    batch_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """What was decided, by config key."""
+
+    number: int
+    values: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A call failed; without a number: the model could not be loaded."""
 
@@ -67,7 +90,8 @@ class Failed:
     error: ProviderError | RunnerError
 
 
-Message = Ready | Progress | Done | Failed
+Order = Ask | Settle | Together | Cancel
+Message = Ready | Progress | Done | Settled | Failed
 
 
 class _Listener:
@@ -110,21 +134,27 @@ async def _serve(pipe: Connection, settings: VariantSettings) -> None:
     send(Ready(dict(provider.model_identity())))
     running: dict[int, asyncio.Task[None]] = {}
 
-    async def make(ask: Ask) -> None:
+    async def make(ask: Ask | Settle) -> None:
+        number = ask.number
         try:
-            send(Done(ask.number, await provider.generate(ask.call, _Listener(send, ask.number))))
+            if isinstance(ask, Ask):
+                send(Done(number, await provider.generate(ask.call, _Listener(send, number))))
+            else:
+                send(Settled(number, await provider.settle(iter(ask.calls))))
         except Exception as error:
-            send(Failed(ask.number, provider.classify(error)))
+            send(Failed(number, provider.classify(error)))
         finally:
-            running.pop(ask.number, None)
+            running.pop(number, None)
 
     try:
         while True:
             message = await asyncio.to_thread(_receive, pipe)
             if message is None:
                 return
-            if isinstance(message, Ask):
+            if isinstance(message, Ask | Settle):
                 running[message.number] = asyncio.create_task(make(message))
+            elif isinstance(message, Together):
+                provider.compute_together(message.batch_size)
             elif task := running.get(message.number):
                 task.cancel()
     finally:
@@ -133,9 +163,9 @@ async def _serve(pipe: Connection, settings: VariantSettings) -> None:
         await provider.close()
 
 
-def _receive(pipe: Connection) -> Ask | Cancel | None:
+def _receive(pipe: Connection) -> Order | None:
     try:
-        message: Ask | Cancel = pipe.recv()
+        message: Order = pipe.recv()
     except (EOFError, OSError):
         return None
     return message
