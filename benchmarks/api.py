@@ -16,7 +16,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import io
 import json
+import math
 import multiprocessing
 import os
 import statistics
@@ -28,17 +30,21 @@ KINDS = ("bare", "plain", "rest", "sdk", "openai")
 
 
 def serve(pipe: Connection, image_bytes: int, latency_s: float) -> None:
-    """Answer like OpenAI's Images API, with noise that begins like a PNG."""
+    """Answer like OpenAI's Images API, with a PNG of noise."""
     from aiohttp import web
+    from PIL import Image
 
-    noise = b"\x89PNG\r\n\x1a\n" + os.urandom(image_bytes - 8)
+    side = math.isqrt(image_bytes // 3)
+    png = io.BytesIO()
+    noise = Image.frombytes("RGB", (side, side), os.urandom(3 * side * side))
+    noise.save(png, "PNG", compress_level=0)
     usage = {
         "input_tokens": 12,
         "input_tokens_details": {"text_tokens": 12, "image_tokens": 0},
         "output_tokens": 196,
         "total_tokens": 208,
     }
-    item = {"b64_json": base64.b64encode(noise).decode()}
+    item = {"b64_json": base64.b64encode(png.getvalue()).decode()}
     body = json.dumps({"created": 1, "data": [item], "usage": usage}).encode()
 
     async def answer(request: web.Request) -> web.Response:
