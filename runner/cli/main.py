@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from runner.engine.garbage import collect_rarely
 from runner.settings.errors import (
     PrerequisiteError,
     RequestError,
@@ -86,7 +86,7 @@ def _dispatch(argv: list[str]) -> int:
             f"{first}: no such command{did_you_mean(first, COMMANDS)}; "
             f"commands: {listed(list(COMMANDS))}; overrides look like key=value"
         )
-    gc.enable()
+    collect_rarely()
     module = import_module(f"runner.cli.commands.{COMMANDS[first][0]}")
     command: Callable[[list[str]], int] = module.command
     return command(argv[1:])

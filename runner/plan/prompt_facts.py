@@ -36,7 +36,8 @@ class Facts:
         if "" in values:
             values = [None if value == "" else value for value in values]
         typed = coerce_many(key, values, "")
-        if None in typed:
+        missing = None in typed
+        if missing:
             self.partial.add(key)
             if key == "prompt":
                 raise BadValueError(typed.index(None), key, None, "", "every row needs a prompt")
@@ -48,9 +49,12 @@ class Facts:
                     known.setdefault(text, first + typed.index(text))
                     if len(known) == most:
                         break
-        elif numbers := cast("list[float]", [n for n in typed if n is not None]):
-            low = min(numbers), first + typed.index(min(numbers))
-            high = max(numbers), first + typed.index(max(numbers))
+        elif numbers := cast(
+            "list[float]", [n for n in typed if n is not None] if missing else typed
+        ):
+            smallest, largest = min(numbers), max(numbers)
+            low = smallest, first + typed.index(smallest)
+            high = largest, first + typed.index(largest)
             old_low, old_high = self._ends.get(key, (low, high))
             self._ends[key] = (
                 low if low[0] < old_low[0] else old_low,

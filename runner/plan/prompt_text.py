@@ -203,7 +203,8 @@ def _scan_jsonl(scan: _Scan) -> tuple[tuple[str, ...], Parse]:
         texts = list(map(bytes.strip, scan.lines))
         lines = list(compress(range(len(texts)), texts))
         texts = list(filter(None, texts))
-        rows = _json_rows(decoder, scan, texts, lines)
+        whole = b",".join(texts)
+        rows = _json_rows(decoder, scan, whole, texts, lines)
         known, had_rows = len(seen), bool(scan.offsets)
         seen.update(dict.fromkeys(chain.from_iterable(rows)))
         if had_rows:  # rows of earlier chunks do not have what is new in this one
@@ -211,8 +212,7 @@ def _scan_jsonl(scan: _Scan) -> tuple[tuple[str, ...], Parse]:
         scan.offsets.extend(map(scan.starts.__getitem__, lines))
         for key in seen:
             if key in CELL_KEYS:
-                scan.check(key, [row.get(key) for row in rows], lines)
-        whole = b"".join(texts)
+                scan.check(key, _members(rows, key), lines)
         if b"\\u" in whole or b"[" in whole or whole.count(b"{") > len(rows):
             for row, line in zip(rows, lines, strict=True):
                 nested.update(_look_closely(row, scan.where(line)))
@@ -220,17 +220,25 @@ def _scan_jsonl(scan: _Scan) -> tuple[tuple[str, ...], Parse]:
     return columns, lambda text: dict(decoder.decode(text.strip()))
 
 
+def _members(rows: list[dict[str, Any]], key: str) -> list[Any]:
+    """The values of a key; ``None`` where a row does not have it."""
+    try:
+        return list(map(operator.itemgetter(key), rows))  # half the time of get()
+    except KeyError:
+        return [row.get(key) for row in rows]
+
+
 def _json_rows(
-    decoder: json.JSONDecoder, scan: _Scan, texts: list[bytes], lines: list[int]
+    decoder: json.JSONDecoder, scan: _Scan, whole: bytes, texts: list[bytes], lines: list[int]
 ) -> list[dict[str, Any]]:
-    """The objects on lines of JSON.
+    """The objects on lines of JSON, which are given as a whole, too.
 
     Raises:
         RequestError: A line is not JSON, or is not one object.
     """
     try:
         # All lines as one list take a third of the time of one by one.
-        rows: list[Any] = decoder.decode(f"[{b','.join(texts).decode()}]")
+        rows: list[Any] = decoder.decode(f"[{whole.decode()}]")
         if len(rows) == len(texts) and set(map(type, rows)) <= {dict}:
             return rows
     except (ValueError, RecursionError):
