@@ -71,6 +71,7 @@ class Chosen:
     warning: str | None = None
 
 
+@functools.lru_cache(maxsize=1024)  # prices ask for every size of a table, for every image
 def parse_size(text: str) -> Size:
     """Read ``1024x768``, ``16:9``, ``2K``, ``16:9@2K`` (ratio and level) or a word.
 
