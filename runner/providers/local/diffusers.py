@@ -351,7 +351,10 @@ class DiffusersProvider(Provider):
             pipe = load.load_pipeline(source, facts, model, machine, self.options)
             prompting = self._prompting_picture()
             preprocess = [
-                make_preprocessor(name, self.options.depth_model) for name in self._preprocessors()
+                make_preprocessor(
+                    name, self.options.depth_model, model.commits.get(self.options.depth_model)
+                )
+                for name in self._preprocessors()
             ]
         sampler = Sampler(
             pipe,
@@ -379,11 +382,7 @@ class DiffusersProvider(Provider):
                 "scheduler": load.scheduler_config(pipe),
             }
             | ({"warnings": heard} if heard else {}),
-            {
-                part.repo: part.commit
-                for part in (source, *facts.controlnets)
-                if part.repo is not None and part.commit is not None
-            },
+            identity.hub_commits(source, facts, self.settings, self.options),
         )
 
     def _prompting_picture(self) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from runner.providers.local.device import Weights
+from runner.providers.local.options import DiffusersOptions
 from runner.providers.local.preflight import Facts, weight_files
-from runner.providers.local.source import Source
+from runner.providers.local.source import Source, cached_commit
 from runner.settings.cell import Json, digest
-from runner.settings.schema import ModelSettings
+from runner.settings.schema import ModelSettings, VariantSettings
 
 _SMALL = 1 << 20
 """Files below this many bytes are hashed every time: as fast as asking the cache."""
@@ -73,8 +74,9 @@ def source_identity(source: Source, facts: Facts | None, model: ModelSettings) -
     replaced = {
         name: _component_identity(path)
         for name, path in sorted(model.components.items())
-        # Leaving out what the folder does not have changes nothing.
-        if path is not None or facts is None or name not in facts.absent
+        # Leaving out what the folder does not have changes nothing; but of a Hub id nobody can
+        # tell before it is downloaded.
+        if path is not None or source.repo or facts is None or name not in facts.absent
     }
     return identity | ({"components": replaced} if replaced else {})
 
@@ -93,6 +95,26 @@ def manifest_identity(source: Source, facts: Facts, model: ModelSettings) -> dic
         **source_identity(source, facts, model),
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def hub_commits(
+    source: Source, facts: Facts, settings: VariantSettings, options: DiffusersOptions
+) -> dict[str, str]:
+    """The commits that loaded Hub ids stand for; a branch may move on."""
+    model = settings.model
+    known = {part.repo: part.commit for part in (source, *facts.controlnets)}
+    files = {path: "config.json" for path in model.components.values() if path is not None}
+    files |= {lora.name: lora.file for lora in options.loras if lora.file is not None}
+    if (adapter := options.ip_adapter) is not None:
+        files[adapter.name] = (Path(adapter.subfolder) / adapter.file).as_posix()
+    if "depth" in (settings.pipeline.preprocessor or ()):
+        files[options.depth_model] = "config.json"
+    for name, file in files.items():
+        if not Path(name).expanduser().exists():
+            known[name] = cached_commit(name, file, model.commits.get(name))
+    return {
+        repo: commit for repo, commit in known.items() if repo is not None and commit is not None
+    }
 
 
 def count_weights(source: Source, facts: Facts, model: ModelSettings) -> Weights:

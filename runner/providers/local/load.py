@@ -15,7 +15,13 @@ from runner.providers.local.fitting import denoiser, t5_encoder
 from runner.providers.local.options import DiffusersOptions
 from runner.providers.local.preflight import Facts, is_gguf, read_facts
 from runner.providers.local.repairs import repair
-from runner.providers.local.source import Source, find_controlnets, find_source, is_offline
+from runner.providers.local.source import (
+    Source,
+    find_controlnets,
+    find_source,
+    is_offline,
+    revision_of,
+)
 from runner.providers.local.tune import compile_blocks, place, quantization_config, tune
 from runner.providers.local.weighting import Weighting
 from runner.settings.cell import Json, PipelineKind
@@ -42,20 +48,23 @@ def download(source: Source, model: ModelSettings, kind: PipelineKind) -> Source
 
     for net in find_controlnets(model, kind):
         if net.repo is not None:
-            _fetch_network(net.repo, "model.controlnet")
+            _fetch_network(net.repo, "model.controlnet", model.commits.get(net.repo))
     if source.repo is None:
         return source
     try:
-        hf_hub_download(source.repo, "model_index.json", revision=model.revision)
+        revision = revision_of(model, source.repo)
+        hf_hub_download(source.repo, "model_index.json", revision=revision)
         found = find_source(model)
+        # All files are of one commit, although the branch may move meanwhile.
+        revision = found.commit or revision
         # Now, so that nothing more is fetched of a model that is refused.
         read_facts(found, model, kind)
         if source.file is not None:
-            snapshot_download(source.repo, revision=model.revision, allow_patterns=_CONFIG_FILES)
+            snapshot_download(source.repo, revision=revision, allow_patterns=_CONFIG_FILES)
         else:
             DiffusionPipeline.download(
                 source.repo,
-                revision=model.revision,
+                revision=revision,
                 variant=model.variant,
                 use_safetensors=True,
                 **dict.fromkeys(model.components),
@@ -71,22 +80,35 @@ def download(source: Source, model: ModelSettings, kind: PipelineKind) -> Source
     return found
 
 
-def _fetch_network(repo: str, key: str) -> None:
+def _fetch_network(repo: str, key: str, commit: str | None) -> None:
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot_download(repo, allow_patterns=["config.json", "*.safetensors"])
+        snapshot_download(repo, revision=commit, allow_patterns=["config.json", "*.safetensors"])
     except (OSError, ValueError) as error:
         raise _not_fetched(key, repo, error) from error
 
 
 def _not_fetched(key: str, name: str, error: Exception) -> PrerequisiteError:
-    # The Hub's errors are OSErrors with long texts; their first line says what happened.
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return PrerequisiteError(
-        f"{key}={name!r}: could not be fetched from the Hub: {reason} (check the name and "
-        "model.revision; a gated model needs `hf auth login`)"
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
+
+    # The Hub's errors are OSErrors with long texts; their first line says what happened.
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    reason, help_ = f"could not be fetched from the Hub: {first}", "check the name and the network"
+    if isinstance(error, GatedRepoError):
+        reason = "this model is gated"
+        help_ = "ask for access on its page at the Hub, then run `hf auth login` or set HF_TOKEN"
+    elif isinstance(error, RepositoryNotFoundError):
+        reason = "the Hub shows no such model"
+        help_ = "check the name; a private one needs `hf auth login` or HF_TOKEN"
+    elif isinstance(error, RevisionNotFoundError):
+        reason = "it has no such revision at the Hub"
+        help_ = "check model.revision: a branch, a tag or a whole commit"
+    return PrerequisiteError(f"{key}={name!r}: {reason} ({help_})")
 
 
 def load_pipeline(
@@ -178,7 +200,9 @@ def _read(
     """A pipeline from its files, with the options that change its networks."""
     given: dict[str, Any] = dict.fromkeys(facts.absent)
     given |= {
-        name: None if path is None else _component(name, path, source, facts, dtype)
+        name: None
+        if path is None
+        else _component(name, path, source, facts, dtype, model.commits.get(path))
         for name, path in model.components.items()
     }
     if "add_watermarker" in inspect.signature(pipeline_class.__init__).parameters:
@@ -203,7 +227,7 @@ def _read(
         raise RequestError(
             f"model.name={source.name!r}: {facts.signature.name} cannot be loaded from it: {error}"
         ) from error
-    tune(pipe, facts, options)
+    tune(pipe, facts, options, model.commits)
     return pipe
 
 
@@ -236,13 +260,15 @@ def scheduler_config(pipe: DiffusionPipeline) -> dict[str, Json] | None:
     return {"class": type(scheduler).__name__, **plain}
 
 
-def _component(name: str, path: str, source: Source, facts: Facts, dtype: object) -> object:
+def _component(
+    name: str, path: str, source: Source, facts: Facts, dtype: object, commit: str | None
+) -> object:
     """A component from a folder, a Hub id, or one file of weights with the model's own config."""
     import diffusers
 
     key, file = f"model.components.{name}", Path(path).expanduser()
     if not file.is_file():
-        return _network(key, path, dtype)
+        return _network(key, path, dtype, commit)
     asked: dict[str, Any] = {"config": str(source.folder), "subfolder": name, "dtype": dtype}
     if is_gguf(path):
         asked["quantization_config"] = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
@@ -254,13 +280,16 @@ def _component(name: str, path: str, source: Source, facts: Facts, dtype: object
         raise RequestError(f"{key}={path!r}: cannot be loaded: {error}") from error
 
 
-def _network(key: str, path: str, dtype: object) -> object:
+def _network(key: str, path: str, dtype: object, commit: str | None = None) -> object:
     from diffusers import AutoModel
 
     where = Path(path).expanduser()
     try:
         return AutoModel.from_pretrained(
-            str(where) if where.is_dir() else path, use_safetensors=True, dtype=dtype
+            str(where) if where.is_dir() else path,
+            revision=commit,
+            use_safetensors=True,
+            dtype=dtype,
         )
     except (OSError, ValueError) as error:
         raise RequestError(f"{key}={path!r}: cannot be loaded: {error}") from error

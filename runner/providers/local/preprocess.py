@@ -37,12 +37,13 @@ def check_preprocessor(name: str) -> None:
         )
 
 
-def make_preprocessor(name: str, depth_model: str) -> Preprocess:
+def make_preprocessor(name: str, depth_model: str, commit: str | None) -> Preprocess:
     """Load a preprocessor.
 
     Args:
         name: One of :data:`NAMES`.
         depth_model: Folder or Hub id of the network for ``depth``.
+        commit: The commit to take of a Hub id; ``None``: the newest.
 
     Raises:
         PrerequisiteError: Its weights cannot be had.
@@ -51,17 +52,19 @@ def make_preprocessor(name: str, depth_model: str) -> Preprocess:
 
     if name == "canny":
         return canny
-    return soft_edges if name == "softedge" else _depth(depth_model)
+    return soft_edges if name == "softedge" else _depth(depth_model, commit)
 
 
-def _depth(name: str) -> Preprocess:
+def _depth(name: str, commit: str | None) -> Preprocess:
     import torch
     from PIL import Image
     from transformers import AutoImageProcessor, AutoModelForDepthEstimation
 
     try:
-        processor = AutoImageProcessor.from_pretrained(name)
-        network = AutoModelForDepthEstimation.from_pretrained(name, use_safetensors=True).eval()
+        processor = AutoImageProcessor.from_pretrained(name, revision=commit)
+        network = AutoModelForDepthEstimation.from_pretrained(
+            name, revision=commit, use_safetensors=True
+        ).eval()
     except (OSError, ValueError) as error:
         raise PrerequisiteError(
             f"pipeline.preprocessor=depth: {name!r} cannot be loaded; run `hf download {name}` "

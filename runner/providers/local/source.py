@@ -119,7 +119,7 @@ def find_source(model: ModelSettings) -> Source:
         raise RequestError(
             f"model.name={name!r}: no such folder or file, and not a Hub id like owner/name"
         )
-    return Source(name, _cached(name, model.revision, "model.name"), repo=name)
+    return Source(name, _cached(name, revision_of(model, name), "model.name"), repo=name)
 
 
 def find_controlnets(model: ModelSettings, kind: PipelineKind) -> tuple[Source, ...]:
@@ -135,11 +135,32 @@ def find_controlnets(model: ModelSettings, kind: PipelineKind) -> tuple[Source, 
     if given is None and kind == "controlnet":
         given = read_traits(model).controlnet
     names = [given] if isinstance(given, str) else given or []
-    return tuple(find_part(name, "model.controlnet") for name in names)
+    return tuple(find_part(name, "model.controlnet", model.commits.get(name)) for name in names)
 
 
-def find_part(name: str, key: str) -> Source:
+def revision_of(model: ModelSettings, repo: str) -> str | None:
+    """What is loaded of a model's own Hub id: the commit that its run has kept, or as asked."""
+    return model.commits.get(repo, model.revision)
+
+
+def cached_commit(repo: str, file: str, revision: str | None) -> str | None:
+    """The commit that a revision stands for in the Hub's cache; ``None``: it holds no such file."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, file, revision=revision)
+    if not isinstance(found, str):
+        return None
+    parts = Path(found).parts
+    return parts[parts.index("snapshots") + 1]
+
+
+def find_part(name: str, key: str, commit: str | None = None) -> Source:
     """Find one network that is loaded by itself: a folder with ``config.json``, or a Hub id.
+
+    Args:
+        name: Its name.
+        key: The setting that names it.
+        commit: Of a Hub id, the commit to take; ``None``: the newest.
 
     Raises:
         RequestError: It is neither.
@@ -164,7 +185,7 @@ def find_part(name: str, key: str) -> Source:
         )
     if not _HUB_ID.fullmatch(name) or name[0] in ".~":
         raise RequestError(f"{key}={name!r}: no such folder, and not a Hub id like owner/name")
-    return Source(name, _cached(name, None, key, "config.json"), repo=name)
+    return Source(name, _cached(name, commit, key, "config.json"), repo=name)
 
 
 def is_offline() -> bool:
@@ -199,7 +220,7 @@ def _single_file(model: ModelSettings, path: Path) -> Source:
         return Source(model.name, folder, file=path)
     if not _HUB_ID.fullmatch(model.config):
         raise RequestError(f"model.config={model.config!r}: neither a folder nor a Hub id")
-    cached = _cached(model.config, model.revision, "model.config")
+    cached = _cached(model.config, revision_of(model, model.config), "model.config")
     return Source(model.name, cached, file=path, repo=model.config)
 
 
@@ -228,8 +249,9 @@ def _cached(
         )
     if is_offline():
         at = f" at revision {revision!r}" if revision else ""
+        named = f"{repo} --revision {revision}" if revision else repo
         raise PrerequisiteError(
             f"{key}={repo!r}: no such folder, and not in the Hub's cache{at} while HF_HUB_OFFLINE "
-            f"is set; unset it, or run `hf download {repo}` where there is a network"
+            f"is set; unset it, or run `hf download {named}` where there is a network"
         )
     return None

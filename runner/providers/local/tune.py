@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,8 +47,16 @@ def quantization_config(facts: Facts, options: DiffusersOptions, device: str) ->
     return diffusers.PipelineQuantizationConfig(quant_mapping={denoiser(facts)[0]: config})
 
 
-def tune(pipe: DiffusionPipeline, facts: Facts, options: DiffusersOptions) -> None:
+def tune(
+    pipe: DiffusionPipeline, facts: Facts, options: DiffusersOptions, commits: Mapping[str, str]
+) -> None:
     """Apply what changes the networks; before the pipeline goes to its device.
+
+    Args:
+        pipe: The pipeline.
+        facts: What its folder says.
+        options: What is asked.
+        commits: Hub ids and the commits to take of them; of others the newest.
 
     Raises:
         RequestError: A LoRA or another file does not fit the model.
@@ -56,7 +64,7 @@ def tune(pipe: DiffusionPipeline, facts: Facts, options: DiffusersOptions) -> No
     if options.scheduler is not None:
         choice = choose(options.scheduler, type(pipe.scheduler).__name__)
         pipe.scheduler = choice.make(pipe.scheduler)
-    _add_weights(pipe, options)
+    _add_weights(pipe, options, commits)
     if options.clip_skip is not None:
         let_clip_be_skipped(pipe)
     network = getattr(pipe, denoiser(facts)[0], None)
@@ -116,13 +124,15 @@ def compile_blocks(pipe: DiffusionPipeline, facts: Facts) -> None:
     getattr(pipe, denoiser(facts)[0]).compile_repeated_blocks(fullgraph=True)
 
 
-def _add_weights(pipe: DiffusionPipeline, options: DiffusersOptions) -> None:
+def _add_weights(
+    pipe: DiffusionPipeline, options: DiffusersOptions, commits: Mapping[str, str]
+) -> None:
     for inversion in options.textual_inversions:
         path = Path(inversion.name).expanduser()
         with _fitting(pipe, "textual_inversions", inversion.name):
             pipe.load_textual_inversion(str(path), token=inversion.token, use_safetensors=True)
     if options.loras:
-        _add_loras(pipe, options)
+        _add_loras(pipe, options, commits)
     if (adapter := options.ip_adapter) is not None:
         local = Path(adapter.name).expanduser()
         with _fitting(pipe, "ip_adapter", adapter.name):
@@ -130,11 +140,14 @@ def _add_weights(pipe: DiffusionPipeline, options: DiffusersOptions) -> None:
                 str(local) if local.exists() else adapter.name,
                 subfolder=adapter.subfolder,
                 weight_name=adapter.file,
+                revision=commits.get(adapter.name),
             )
             pipe.set_ip_adapter_scale(adapter.scale)
 
 
-def _add_loras(pipe: DiffusionPipeline, options: DiffusersOptions) -> None:
+def _add_loras(
+    pipe: DiffusionPipeline, options: DiffusersOptions, commits: Mapping[str, str]
+) -> None:
     names = [f"lora{number}" for number in range(len(options.loras))]
     for name, lora in zip(names, options.loras, strict=True):
         folder, file = lora_file(lora.name, lora.file)
@@ -142,7 +155,11 @@ def _add_loras(pipe: DiffusionPipeline, options: DiffusersOptions) -> None:
             # Several on one network are what is asked for.
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
             pipe.load_lora_weights(
-                folder, weight_name=file, adapter_name=name, use_safetensors=True
+                folder,
+                weight_name=file,
+                adapter_name=name,
+                use_safetensors=True,
+                revision=commits.get(lora.name),
             )
             if name not in itertools.chain(*pipe.get_list_adapters().values()):
                 raise ValueError("none of its weights are for this model")
