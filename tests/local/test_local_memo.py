@@ -1,16 +1,23 @@
-"""The prompt memo: what it asks of the text encoders, and how much it keeps."""
+"""The memos: what they ask of text encoders and autoencoder, and how much they keep."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
+pytest.importorskip("diffusers")
 
 import torch
 
 from runner.providers.local.memo import PromptMemo
+from tests import tiny
+from tests.local.drawings import Drawings
+from tests.local.driver import cell, distinct, opened
+
+Folder = Callable[[tiny.Family], Path]
 
 
 class Encoder:
@@ -118,3 +125,47 @@ def test_no_memory_still_encodes_each_batch_once() -> None:
     for _ in range(2):
         assert same(encode(["a", "a"])[0], torch.tensor([[1, 2, 0], [1, 2, 0]]))
     assert len(encoder.batches) == 2
+
+
+def calls_of(network: torch.nn.Module) -> list[int]:
+    """Rows of every batch that goes through a network from now on."""
+    rows: list[int] = []
+    network.register_forward_hook(lambda _, given, made: rows.append(len(given[0])))
+    return rows
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd3"])
+def test_a_sweep_encodes_each_prompt_once(family: tiny.Family, tiny_folder: Folder) -> None:
+    with opened(tiny_folder(family), batch_size=2) as driver:
+        encoded = calls_of(driver.pipe.text_encoder)
+        prompts = ["a red fox", "a black cat"]
+        for seed in range(3):
+            driver.files(*(cell(prompt, seed) for prompt in prompts))
+        # One batch of both prompts, and one of their negative ones.
+        assert encoded == [2, 2]
+        driver.files(cell("the blue sea", 1), cell("a red fox", 1))
+        assert encoded == [2, 2, 2, 2]
+        driver.files(cell("the blue sea", 2), cell("a black cat", 2))
+        assert encoded == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("kind", ["img2img", "inpaint"])
+def test_an_input_picture_is_encoded_once(
+    kind: str, tiny_folder: Folder, drawings: Drawings
+) -> None:
+    job = {"image": drawings.image, "strength": 1.0}
+    if kind == "inpaint":
+        job["mask"] = drawings.mask
+    cells = [cell("a red fox", seed, **job) for seed in range(4)]
+    with opened(tiny_folder("sd15"), batch_size=2, pipeline=kind) as driver:
+        encoded = calls_of(driver.pipe.vae.encoder)
+        files = driver.files(*cells[:2]) + driver.files(*cells[2:])
+        assert encoded == [1] * len(encoded)
+        once = len(encoded)
+        other = cell("a red fox", 0, **job | {"image": drawings.other})
+        driver.files(other)
+        assert len(encoded) == 2 * once
+        assert once == (2 if kind == "inpaint" else 1)  # also what the mask leaves of it
+    with opened(tiny_folder("sd15"), batch_size=2, pipeline=kind) as driver:
+        assert driver.files(*cells[2:]) == files[2:]
+    assert distinct(files)

@@ -37,7 +37,7 @@ def check_preprocessor(name: str) -> None:
         )
 
 
-def make_preprocessor(name: str, depth_model: str, commit: str | None) -> Preprocess:
+def make_preprocessor(name: str, depth_model: str, commit: str | None = None) -> Preprocess:
     """Load a preprocessor.
 
     Args:

@@ -16,6 +16,7 @@ from runner.providers.contract import ProviderError
 from runner.providers.local.device import free_memory
 from runner.providers.local.memo import PromptMemo
 from runner.providers.local.notices import NOTICES
+from runner.providers.local.vae_memo import remember_pictures
 from runner.settings.cell import Json
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Sampler:
             self._memo = pipe.encode_prompt = PromptMemo(pipe.encode_prompt, memo_bytes)
         self._generators: list[torch.Generator] = []
         self._feed_scheduler()
-        _still_encode(getattr(pipe, "vae", None))
+        remember_pictures(getattr(pipe, "vae", None))
         self._reports_steps = "callback_on_step_end" in inspect.signature(pipe.__call__).parameters
 
     def run(
@@ -318,33 +319,6 @@ def _gathered(items: Sequence[Item], name: str) -> Any:
     if _is_set(values[0]):
         return list(values[0])
     return [value[0] if isinstance(value, tuple) else value for value in values]
-
-
-def _still_encode(vae: Any) -> None:
-    """Take the middle of what an encoded picture may be, where a pipeline gives no generator.
-
-    Some ControlNet pipelines draw the latents of the control image from torch's global generator;
-    then no seed would fix the image.
-    """
-    if not hasattr(vae, "encode") or hasattr(vae.encode, "still"):
-        return
-    encode = vae.encode
-
-    @functools.wraps(encode)
-    def still_encode(*args: Any, **kwargs: Any) -> Any:
-        output = encode(*args, **kwargs)
-        spread = getattr(output, "latent_dist", None)
-        if spread is not None:
-            drawn = spread.sample
-
-            def sample(generator: Any = None) -> Any:
-                return spread.mode() if generator is None else drawn(generator)
-
-            spread.sample = sample
-        return output
-
-    still_encode.still = True  # type: ignore[attr-defined]
-    vae.encode = still_encode
 
 
 def _step_callback(stop: threading.Event, progress: Progress) -> Callable[..., dict[str, Any]]:
