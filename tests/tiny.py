@@ -113,6 +113,34 @@ def build_controlnet(family: Family, folder: Path, *, strong: bool = True) -> Pa
     return folder
 
 
+def build_refiner(folder: Path) -> Path:
+    """Write a tiny refiner for the tiny ``sdxl``, with parts of its own that it is to share."""
+    import diffusers
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        pipe = diffusers.StableDiffusionXLImg2ImgPipeline(
+            vae=_vae(4),
+            text_encoder=None,
+            text_encoder_2=_clip(projection=True),
+            tokenizer=None,
+            tokenizer_2=_clip_tokenizer(),
+            unet=_unet(
+                _WIDTH,
+                addition_embed_type="text_time",
+                addition_time_embed_dim=8,
+                projection_class_embeddings_input_dim=5 * 8 + _WIDTH,
+                use_linear_projection=True,
+            ),
+            scheduler=diffusers.EulerDiscreteScheduler(**_BETAS, steps_offset=1),
+            requires_aesthetics_score=True,
+            force_zeros_for_empty_prompt=False,
+        )
+    pipe.save_pretrained(folder)
+    return folder
+
+
 def build_lora(path: Path, seed: int) -> Path:
     """Write a LoRA for the attention of the tiny ``sd15`` UNet; returns ``path``."""
     import torch

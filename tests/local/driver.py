@@ -106,6 +106,14 @@ class Driver:
             raise AssertionError("not open")
         return opened.sampler.pipe
 
+    @property
+    def refiner(self) -> Any:
+        """The pipeline that does the last steps."""
+        opened = self.provider._opened
+        if opened is None or opened.sampler._refiner is None:
+            raise AssertionError("no refiner")
+        return opened.sampler._refiner.pipe
+
 
 @contextmanager
 def opened(name: Path | str, **settings: Any) -> Iterator[Driver]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("diffusers")
 
+from runner.providers.contract import Picture
 from runner.providers.local.device import suited
 from runner.providers.local.schedulers import choose
 from runner.settings.errors import PrerequisiteError, RequestError
 from tests import tiny
 from tests.local.drawings import Drawings, distance, pixels
-from tests.local.driver import Driver, cell, distinct, make_provider, opened
+from tests.local.driver import Driver, Notebook, cell, distinct, make_provider, opened
 
 Folder = Callable[[tiny.Family], Path]
 OpenDriver = Callable[[tiny.Family], Driver]
@@ -345,6 +348,79 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(
         asked = {"model": {"components": {"transformer": str(file)}}}
     with pytest.raises(PrerequisiteError, match=f"pip install {package}$"):
         make_provider(tiny_folder("flux"), **asked).capabilities()
+
+
+@pytest.fixture(scope="module")
+def refiner(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tiny.build_refiner(tmp_path_factory.mktemp("refiner"))
+    return {"name": str(folder), "high_noise_frac": 0.6}
+
+
+def test_a_refiner_does_the_last_steps(tiny_folder: Folder, refiner: dict[str, Any]) -> None:
+    import diffusers
+    import torch
+
+    folder = tiny_folder("sdxl")
+    base = diffusers.DiffusionPipeline.from_pretrained(folder, add_watermarker=False)
+    by_hand = diffusers.StableDiffusionXLImg2ImgPipeline.from_pretrained(
+        refiner["name"],
+        text_encoder_2=base.text_encoder_2,
+        vae=base.vae,
+        add_watermarker=False,
+    )
+    call = {"prompt": ["a red fox"] * 2, "num_inference_steps": 5, "output_type": "latent"}
+    call["generator"] = [torch.Generator("cpu").manual_seed(seed) for seed in (7, 1)]
+    rough = base(**call, height=64, width=64, denoising_end=0.6).images
+    done = by_hand(**call | {"output_type": "np"}, image=rough, denoising_start=0.6).images
+    asked = [cell("a red fox", seed, steps=5) for seed in (7, 1)]
+    heard = Notebook()
+    with opened(folder, batch_size=2, options={"refiner": refiner}) as driver:
+        answer = driver.answer(*asked, listener=heard)
+        files = driver.files(*asked)
+        assert driver.files(cell("a cat", 3, steps=5), asked[0])[1] == files[0]
+        recorded: Any = driver.provider.model_identity()["refiner"]
+        lent = driver.refiner
+        assert (lent.vae, lent.text_encoder_2) == (driver.pipe.vae, driver.pipe.text_encoder_2)
+    assert [output.data for output in answer.outputs if isinstance(output, Picture)] == files
+    assert np.array_equal(pixels(files[0]), (done[0] * 255).round())
+    assert heard.steps == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+    assert "unet/diffusion_pytorch_model.safetensors" in recorded["files"]
+    assert "vae/diffusion_pytorch_model.safetensors" not in recorded["files"]
+
+
+@pytest.mark.parametrize("more", [{"offload": "model"}, {"scheduler": "ddim"}])
+def test_a_refiner_goes_with_other_options(
+    more: dict[str, Any], tiny_folder: Folder, refiner: dict[str, Any], drawings: Drawings
+) -> None:
+    asked = cell("a red fox", 7, steps=6, image=drawings.image, strength=0.9)
+    plain, refined = (
+        made(tiny_folder("sdxl"), options, asked, pipeline="img2img")[0]
+        for options in ({"refiner": refiner}, {"refiner": refiner, **more})
+    )
+    assert (plain == refined) == ("offload" in more)
+
+
+def test_a_refiner_is_named_by_its_content_and_only_sdxl_takes_one(
+    tiny_folder: Folder, refiner: dict[str, Any], tmp_path: Path
+) -> None:
+    def identity(**more: Any) -> str:
+        options = {"refiner": refiner | more}
+        return json.dumps(make_provider(tiny_folder("sdxl"), options=options).identity())
+
+    copy = tmp_path / "copy"
+    shutil.copytree(refiner["name"], copy)
+    assert identity() == identity(name=str(copy))
+    assert identity() != identity(high_noise_frac=0.7)
+    (copy / "unet/diffusion_pytorch_model.safetensors").write_bytes(b"other")
+    assert identity() != identity(name=str(copy))
+    assert "Stable Diffusion XL do" in refused(tiny_folder("sd15"), refiner=refiner)
+    weighed = refused(tiny_folder("sdxl"), refiner=refiner, prompt_weighting="compel")
+    assert "reads no weights" in weighed
+    for name, words in (("sd15", "has no such component"), ("no/such/folder", "no such folder")):
+        folder = str(tiny_folder("sd15")) if name == "sd15" else name
+        message = refused(tiny_folder("sdxl"), refiner={"name": folder})
+        assert message.startswith(f"provider.options.refiner={folder!r}: ")
+        assert words in message
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "flux"])

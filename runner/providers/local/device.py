@@ -115,6 +115,9 @@ class Weights:
     largest: int
     all: int
 
+    def __add__(self, other: Weights) -> Weights:
+        return Weights(max(self.largest, other.largest), self.all + other.all)
+
     def bytes_as(self, dtype: str) -> tuple[int, int]:
         """Their bytes as numbers of a type."""
         width = 4 if dtype == "float32" else 2

@@ -36,6 +36,7 @@ from runner.providers.local.preprocess import (
     check_preprocessor,
     make_preprocessor,
 )
+from runner.providers.local.refine import find_refiner, refiner_model, refiner_weights
 from runner.providers.local.source import (
     Source,
     find_controlnets,
@@ -96,6 +97,8 @@ class DiffusersProvider(Provider):
     def _params(self) -> CallParams:
         if self._facts is not None:
             require_fitting(self._facts, self.options)
+        if self.options.refiner is not None:
+            find_refiner(refiner_model(self.options.refiner, self.settings.model))
         return CallParams(self._facts, self.settings.pipeline, self._extra())
 
     def capabilities(self) -> Capabilities:
@@ -137,7 +140,7 @@ class DiffusersProvider(Provider):
         nets = find_controlnets(settings.model, pipeline.name)
         more: dict[str, Json] = {
             "controlnets": [identity.network_identity(net) for net in nets],
-            "options": options_identity(self.options),
+            "options": options_identity(self.options, settings.model),
             "preprocessor": self._preprocessors(),
             "control_start": pipeline.control_start,
             "control_end": pipeline.control_end,
@@ -347,8 +350,14 @@ class DiffusersProvider(Provider):
                 raise RuntimeError("a downloaded model has no folder")
             require_fitting(facts, self.options)
             weights = identity.count_weights(source, facts, model)
+            if self.options.refiner is not None:
+                load.download_refiner(self.options.refiner, model)
+                weights += refiner_weights(self.options.refiner, model)
             machine = device.choose_machine(self.settings.device, self.options, weights)
             pipe = load.load_pipeline(source, facts, model, machine, self.options)
+            refiner = self.options.refiner and load.load_refiner(
+                pipe, self.options.refiner, model, machine, self.options
+            )
             prompting = self._prompting_picture()
             preprocess = [
                 make_preprocessor(
@@ -361,6 +370,7 @@ class DiffusersProvider(Provider):
             self._batch_size,
             self.options.prompt_memo_mb * 2**20,
             prompting,
+            refiner,
         )
         params = CallParams(facts, pipeline, self._extra())
         pictures = Pictures(
@@ -378,7 +388,7 @@ class DiffusersProvider(Provider):
             load.scheduler_of(pipe),
             {
                 **identity.manifest_identity(source, facts, model),
-                **weights_facts(self.options),
+                **weights_facts(self.options, model),
                 "scheduler": load.scheduler_config(pipe),
             }
             | ({"warnings": heard} if heard else {}),

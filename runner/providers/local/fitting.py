@@ -9,11 +9,13 @@ from pathlib import Path
 from runner.providers.local.identity import file_hashes
 from runner.providers.local.options import NOT_IDENTITY, DiffusersOptions
 from runner.providers.local.preflight import Facts
+from runner.providers.local.refine import refiner_facts, refiner_identity
 from runner.providers.local.schedulers import choose
 from runner.providers.local.signature import models_with, source_of
 from runner.providers.local.weighting import ENCODERS
 from runner.settings.cell import Json, digest
 from runner.settings.errors import PrerequisiteError, RequestError, listed
+from runner.settings.schema import ModelSettings
 
 _PACKAGES = {
     "bitsandbytes_4bit": "bitsandbytes",
@@ -66,7 +68,7 @@ def require_fitting(facts: Facts, options: DiffusersOptions) -> None:
             )
 
 
-def options_identity(options: DiffusersOptions) -> dict[str, Json]:
+def options_identity(options: DiffusersOptions, model: ModelSettings) -> dict[str, Json]:
     """The options that belong to a cell's id; files count by their content."""
     asked: dict[str, Json] = options.model_dump(
         mode="json", exclude_defaults=True, exclude=set(NOT_IDENTITY)
@@ -87,15 +89,18 @@ def options_identity(options: DiffusersOptions) -> dict[str, Json]:
             "image": _content(adapter.image, None),
             "scale": adapter.scale,
         }
+    if options.refiner is not None:
+        asked["refiner"] = refiner_identity(options.refiner, model)
     return asked
 
 
-def weights_facts(options: DiffusersOptions) -> Mapping[str, Json]:
+def weights_facts(options: DiffusersOptions, model: ModelSettings) -> Mapping[str, Json]:
     """The further weights of the options, for the manifest."""
-    known = options_identity(options)
-    return {
-        key: known[key] for key in ("loras", "textual_inversions", "ip_adapter") if key in known
-    }
+    known = options_identity(options, model)
+    if options.refiner is not None:
+        known["refiner"] = {**refiner_facts(options.refiner, model)}
+    kept = ("loras", "textual_inversions", "ip_adapter", "refiner")
+    return {key: known[key] for key in kept if key in known}
 
 
 def _content(name: str, file: str | None) -> Json:
@@ -128,6 +133,14 @@ def _problems(facts: Facts, options: DiffusersOptions) -> Iterator[str]:
             )
         elif options.clip_skip is not None:
             yield "provider.options.prompt_weighting: not together with clip_skip; take one of both"
+    if options.refiner is not None:
+        if "denoising_end" not in facts.signature.call or facts.kind == "inpaint":
+            yield (
+                f"provider.options.refiner: {cls} takes none; text2img, img2img and controlnet of "
+                "Stable Diffusion XL do"
+            )
+        elif options.prompt_weighting is not None:
+            yield "provider.options.refiner: it reads no weights; take no prompt_weighting with it"
     if options.drop_t5 and facts.family.name != "stable-diffusion-3":
         yield (
             f"provider.options.drop_t5: {cls} cannot do without its text encoder; Stable "

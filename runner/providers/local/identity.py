@@ -109,9 +109,13 @@ def hub_commits(
         files[adapter.name] = (Path(adapter.subfolder) / adapter.file).as_posix()
     if "depth" in (settings.pipeline.preprocessor or ()):
         files[options.depth_model] = "config.json"
+    revisions: dict[str, str | None] = {**model.commits}
+    if (refiner := options.refiner) is not None:
+        files[refiner.name] = "model_index.json"
+        revisions.setdefault(refiner.name, refiner.revision)
     for name, file in files.items():
         if not Path(name).expanduser().exists():
-            known[name] = cached_commit(name, file, model.commits.get(name))
+            known[name] = cached_commit(name, file, revisions.get(name))
     return {
         repo: commit for repo, commit in known.items() if repo is not None and commit is not None
     }

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from runner.providers.local.device import Machine
 from runner.providers.local.fitting import denoiser, t5_encoder
-from runner.providers.local.options import DiffusersOptions
+from runner.providers.local.options import DiffusersOptions, Refiner
 from runner.providers.local.preflight import Facts, is_gguf, read_facts
+from runner.providers.local.refine import SHARED, LoadedRefiner, find_refiner, refiner_model
 from runner.providers.local.repairs import repair
 from runner.providers.local.source import (
     Source,
@@ -72,9 +73,7 @@ def download(source: Source, model: ModelSettings, kind: PipelineKind) -> Source
             given = [Path(path).expanduser() for path in model.components.values() if path]
             if any(path.is_file() for path in given):
                 # What is read from one file of weights still has its config from here.
-                snapshot_download(
-                    source.repo, revision=model.revision, allow_patterns=_CONFIG_FILES
-                )
+                snapshot_download(source.repo, revision=revision, allow_patterns=_CONFIG_FILES)
     except (OSError, ValueError) as error:
         raise _not_fetched("model.name", model.name, error) from error
     return found
@@ -160,6 +159,52 @@ def load_pipeline(
             )
         pipe.encode_prompt = Weighting(pipe, facts.family.name)
     return pipe
+
+
+def download_refiner(refiner: Refiner, model: ModelSettings) -> None:
+    """Bring what is missing of a refiner into the Hub's cache.
+
+    Raises:
+        PrerequisiteError: The Hub does not answer, does not have it, or does not show it to us.
+        RequestError: It is none.
+    """
+    own = refiner_model(refiner, model)
+    download(find_refiner(own)[0], own, "img2img")
+
+
+def load_refiner(
+    base: DiffusionPipeline,
+    refiner: Refiner,
+    model: ModelSettings,
+    machine: Machine,
+    options: DiffusersOptions,
+) -> LoadedRefiner:
+    """Load the refiner of a base that was loaded before, and bring it onto the device.
+
+    Raises:
+        RequestError: It is none.
+    """
+    import diffusers
+    import torch
+
+    own = refiner_model(refiner, model)
+    source, facts = find_refiner(own)
+    if facts is None:
+        raise RuntimeError("a downloaded refiner has no folder")
+    lent = {name: getattr(base, name) for name in SHARED}
+    pipe = _read(
+        getattr(diffusers, facts.signature.name),
+        source,
+        facts,
+        own,
+        DiffusersOptions(scheduler=options.scheduler),
+        machine,
+        getattr(torch, machine.dtype),
+        lent,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    place(pipe, machine.device, machine.offload, machine.tiling, options)
+    return LoadedRefiner(pipe, refiner.high_noise_frac)
 
 
 _LOADED: dict[tuple[object, ...], DiffusionPipeline] = {}

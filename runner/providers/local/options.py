@@ -46,6 +46,19 @@ class IpAdapter(Section):
     scale: float = Field(0.6, ge=0, le=1, description="how much the picture counts")
 
 
+class Refiner(Section):
+    """A second model that does the last steps."""
+
+    name: str = Field(
+        description="folder or Hub id, such as stabilityai/stable-diffusion-xl-refiner-1.0"
+    )
+    revision: str | None = Field(None, description="Hub branch, tag or commit")
+    variant: str | None = Field(None, description="weights variant (fp16)")
+    high_noise_frac: float = Field(
+        0.8, gt=0, lt=1, description="share of the steps that the base does before it"
+    )
+
+
 class DiffusersOptions(Section):
     """Options of local pipelines. What a model cannot take is refused before it is loaded."""
 
@@ -72,6 +85,9 @@ class DiffusersOptions(Section):
         default_factory=list, description="learned words"
     )
     ip_adapter: IpAdapter | None = Field(None, description="a picture that prompts")
+    refiner: Refiner | None = Field(
+        None, description="SDXL: a model that takes over where little noise is left"
+    )
     drop_t5: bool = Field(
         False, description="do without the T5 text encoder, the largest part of SD3"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from runner.providers.contract import ProviderError
 from runner.providers.local.device import free_memory
 from runner.providers.local.memo import PromptMemo
 from runner.providers.local.notices import NOTICES
+from runner.providers.local.refine import PASSED_ON, LoadedRefiner
 from runner.providers.local.vae_memo import remember_pictures
 from runner.settings.cell import Json
 
@@ -89,6 +91,7 @@ class Sampler:
             not fit into the memory like that are computed in halves of it.
         memo_bytes: Most memory for remembered prompts.
         constants: Arguments of every call that are no plain values.
+        refiner: Does the last steps.
     """
 
     def __init__(
@@ -97,19 +100,24 @@ class Sampler:
         batch_size: int,
         memo_bytes: int,
         constants: Mapping[str, Any],
+        refiner: LoadedRefiner | None = None,
     ) -> None:
         self.pipe = pipe
+        self._refiner = refiner
         self._constants = constants
         self.batch_size = batch_size
         self._fitting: dict[object, int] = {}
-        self._memo: PromptMemo | None = None
         # Where encoded prompts are not all of one length.
         encode = getattr(pipe, "encode_prompt", None)
         self._lengths = getattr(encode, "lengths", lambda prompt, negative_prompt: None)
-        if hasattr(pipe, "encode_prompt"):
-            self._memo = pipe.encode_prompt = PromptMemo(pipe.encode_prompt, memo_bytes)
         self._generators: list[torch.Generator] = []
-        self._feed_scheduler()
+        self._pipes = [pipe] if refiner is None else [pipe, refiner.pipe]
+        self._memos: list[PromptMemo] = []
+        for each in self._pipes:
+            if hasattr(each, "encode_prompt"):
+                each.encode_prompt = PromptMemo(each.encode_prompt, memo_bytes)
+                self._memos.append(each.encode_prompt)
+            self._feed_scheduler(each)
         remember_pictures(getattr(pipe, "vae", None))
         self._reports_steps = "callback_on_step_end" in inspect.signature(pipe.__call__).parameters
 
@@ -223,7 +231,8 @@ class Sampler:
 
         Caches between steps are emptied, and parts that are offloaded go back to the CPU.
         """
-        self.pipe.maybe_free_model_hooks()
+        for pipe in self._pipes:
+            pipe.maybe_free_model_hooks()
 
     def _batch(
         self,
@@ -253,7 +262,11 @@ class Sampler:
             raise StoppedError
         self._memo_warnings()  # A batch that was stopped has left its own.
         with NOTICES.listen() as heard:
-            result = self.pipe(**call)
+            result = (
+                self.pipe(**call)
+                if self._refiner is None
+                else self._refined(self._refiner, call, stop, progress)
+            )
         of_prompts = self._memo_warnings() or [[]] * len(filled)
         flags = getattr(result, "nsfw_content_detected", None) or [False] * len(items)
         return [
@@ -265,16 +278,52 @@ class Sampler:
             for slot in range(len(items))
         ]
 
-    def _memo_warnings(self) -> list[list[str]]:
-        return [] if self._memo is None else self._memo.take_warnings()
+    def _refined(
+        self,
+        refiner: LoadedRefiner,
+        call: Mapping[str, Any],
+        stop: threading.Event,
+        progress: Progress,
+    ) -> Any:
+        """The first steps by the pipeline, the last by its refiner."""
 
-    def _feed_scheduler(self) -> None:
+        def first(done: int, total: int) -> None:
+            progress(done, max(done + 1, round(total / refiner.start)))
+
+        rough = self.pipe(
+            **{
+                **call,
+                "denoising_end": refiner.start,
+                "output_type": "latent",
+                "callback_on_step_end": _step_callback(stop, first),
+            }
+        )
+        before = self.pipe.num_timesteps
+
+        def last(done: int, total: int) -> None:
+            progress(before + done, before + total)
+
+        return refiner.pipe(
+            **{name: call[name] for name in PASSED_ON if name in call},
+            image=rough.images,
+            denoising_start=refiner.start,
+            output_type="np",
+            callback_on_step_end=_step_callback(stop, last),
+        )
+
+    def _memo_warnings(self) -> list[list[str]]:
+        """Per image, what was said while its prompt was encoded."""
+        said = [memo.take_warnings() for memo in self._memos]
+        per_image = zip(*filter(None, said), strict=True)
+        return [list(itertools.chain(*of_image)) for of_image in per_image]
+
+    def _feed_scheduler(self, pipe: DiffusionPipeline) -> None:
         """Hand the generators to a scheduler that draws noise but is not given them.
 
         About half of all pipelines call ``scheduler.step`` without ``generator``; a stochastic
         scheduler then draws from torch's global one, and a seed does not fix the image.
         """
-        scheduler = getattr(self.pipe, "scheduler", None)
+        scheduler = getattr(pipe, "scheduler", None)
         if scheduler is None or "generator" not in inspect.signature(scheduler.step).parameters:
             return
         step = scheduler.step
