@@ -355,9 +355,11 @@ class DiffusersProvider(Provider):
                 weights += refiner_weights(self.options.refiner, model)
             machine = device.choose_machine(self.settings.device, self.options, weights)
             pipe = load.load_pipeline(source, facts, model, machine, self.options)
-            refiner = self.options.refiner and load.load_refiner(
-                pipe, self.options.refiner, model, machine, self.options
-            )
+            refiner = None
+            if self.options.refiner is not None:
+                refiner = load.load_refiner(
+                    pipe, self.options.refiner, model, machine, self.options
+                )
             prompting = self._prompting_picture()
             preprocess = [
                 make_preprocessor(
