@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.settings.cell import FILES_APART
 from runner.settings.errors import RequestError, did_you_mean
 
 INPUTS = "inputs"
@@ -45,6 +46,7 @@ class InputFiles:
     def __init__(self, root: Path | None = None, pinned: Mapping[str, str] | None = None) -> None:
         self._root = root
         self._known: dict[str, tuple[str, str]] = {}  # path as written → (sha256, path to read)
+        self._several: dict[str, tuple[str, str]] = {}
         for path, sha256 in (pinned or {}).items():
             source = Path(path) if root is None else root / InputFile(path, sha256, root).copy
             expect(source, sha256, path)
@@ -67,8 +69,13 @@ class InputFiles:
         )
 
     def _look(self, path: str) -> tuple[str, str]:
-        known = self._known.get(path)
+        known = self._known.get(path) or self._several.get(path)
         if known is None:
+            if FILES_APART in path and not Path(path).is_file():
+                shas, readable = zip(*map(self._look, path.split(FILES_APART)), strict=True)
+                known = FILES_APART.join(shas), FILES_APART.join(readable)
+                self._several[path] = known
+                return known
             if "://" in path and not is_address(path):
                 raise RequestError(f"input {path}: give a file or an https address")
             known = (path if is_address(path) else file_sha256(Path(path), "file"), path)

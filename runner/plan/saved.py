@@ -12,7 +12,7 @@ from runner.plan.files import InputFile, InputFiles, expect
 from runner.plan.grammar import values_from_json, values_to_json
 from runner.plan.prompts import PromptFile
 from runner.plan.spec import PlanSpec, Variant
-from runner.settings.cell import FILE_KEYS, Json, Scalar, digest
+from runner.settings.cell import FILE_KEYS, FILES_APART, Json, Scalar, digest
 from runner.settings.errors import RequestError
 from runner.settings.schema import PromptStyle, VariantSettings
 
@@ -165,17 +165,19 @@ def _hash(saved: SavedPlan, files: InputFiles) -> str:
     data = saved.model_dump(mode="json", exclude={"hash", "files"})
     known = {file.path: file.sha256 for file in files.all()}
 
+    def content(value: Any) -> Any:
+        if value not in known and isinstance(value, str) and FILES_APART in value:
+            return FILES_APART.join(known.get(part, part) for part in value.split(FILES_APART))
+        return known.get(value, value)
+
     def named(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            key: known.get(value, value) if key in FILE_KEYS else value
-            for key, value in values.items()
-        }
+        return {key: content(value) if key in FILE_KEYS else value for key, value in values.items()}
 
     for variant in data["variants"]:
         variant["preset"] = named(variant.pop("settings")["model"]["preset"])
         variant["values"] = named(variant["values"])
     for key in FILE_KEYS & data["axes"].keys():
-        data["axes"][key] = [known.get(value, value) for value in data["axes"][key]]
+        data["axes"][key] = [content(value) for value in data["axes"][key]]
     data["cells"] = [named(cell) for cell in data["cells"]]
     if data["prompts"]:
         data["prompts"].pop("path")

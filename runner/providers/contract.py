@@ -100,6 +100,7 @@ OWN_SETTINGS = (
     "model.controlnet",
     "pipeline.resize",
     "pipeline.preprocessor",
+    "pipeline.control_weights",
     "pipeline.control_start",
     "pipeline.control_end",
 )

@@ -26,6 +26,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, defer_build=True)
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+"""From none to all."""
+
+
 class Lifecycle(Section):
     """Whether a model is still offered, as of a date and a source."""
 
@@ -93,7 +97,9 @@ class PipelineSettings(Section):
     strength: float | None = Field(
         None, ge=0, le=1, description="how far to go from the input: 0 keeps it, 1 changes most"
     )
-    control_image: str | None = Field(None, description="control image: a path")
+    control_image: str | None = Field(
+        None, description="control image: a path; for several ControlNets one each, a.png|b.png"
+    )
     control_scale: float | None = Field(None, ge=0, description="weight of the control image")
     resize: Literal["fit", "fill", "stretch", "none"] | None = Field(
         None,
@@ -104,11 +110,16 @@ class PipelineSettings(Section):
         None,
         description="makes the control image: canny, softedge, depth or pose; one per ControlNet",
     )
-    control_start: float | None = Field(
-        None, ge=0, le=1, description="share of the steps after which the control image counts"
+    control_weights: list[Annotated[float, Field(ge=0)]] | None = Field(
+        None, description="several ControlNets: how much each counts, times control_scale"
     )
-    control_end: float | None = Field(
-        None, ge=0, le=1, description="share of the steps after which it counts no more"
+    control_start: Share | list[Share] | None = Field(
+        None,
+        description="share of the steps after which the control image counts; one, or one for each "
+        "ControlNet",
+    )
+    control_end: Share | list[Share] | None = Field(
+        None, description="share of the steps after which it counts no more; one, or one for each"
     )
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("diffusers")
 from runner.providers.contract import Picture, ProviderError
 from runner.providers.local import load
 from runner.providers.local.preprocess import make_preprocessor
+from runner.settings.cell import CellParams
 from runner.settings.errors import PrerequisiteError
 from tests import tiny
 from tests.cli.runs import rows
@@ -113,6 +114,44 @@ def test_two_controlnets_work_together(
         )
         assert among[1] == picture.data
         assert picture.effective["control_guidance_end"] == 0.9
+
+
+def test_each_controlnet_has_its_own_image_weight_and_window(
+    tiny_folder: Folder, tiny_controlnet: Folder, drawings: Drawings
+) -> None:
+    net = str(tiny_controlnet("sdxl"))
+    two = f"{drawings.edges}|{drawings.other}"
+
+    def made(image: str, nets: int = 2, **job: Any) -> Picture:
+        asked = {"name": "controlnet", **job}
+        with opened(
+            tiny_folder("sdxl"), pipeline=asked, model={"controlnet": [net] * nets}, batch_size=1
+        ) as driver:
+            return one(driver, control_image=image, steps=4)
+
+    pair = made(two)
+    assert set(pair.extras) == {"control-0.png", "control-1.png"}
+    turned = made(f"{drawings.other}|{drawings.edges}")
+    assert turned.extras["control-1.png"] == pair.extras["control-0.png"]
+    alone = made(drawings.edges, nets=1)
+    others = [
+        made(two, control_weights=[0.5, 1.0]),
+        made(two, control_start=[0.0, 0.5], control_end=[0.5, 1.0]),
+        made(drawings.edges),
+    ]
+    assert distinct([pair.data, alone.data, *(other.data for other in others)])
+    # A net that counts for nothing is as if it were not there.
+    silent = made(two, control_weights=[1.0, 0.0]).data
+    assert distance(pixels(silent), pixels(alone.data)) < 1
+    assert distance(pixels(silent), pixels(pair.data)) > 1
+    provider = make_provider(
+        tiny_folder("sdxl"),
+        model={"controlnet": [net] * 2},
+        pipeline={"name": "controlnet", "control_start": [0.1]},
+    )
+    problems = provider.check(CellParams(control_image="a|b|c"))
+    assert "control_image has 3 values, but there are 2 ControlNets" in problems[0]
+    assert "control_start has 1 values" in problems[1]
 
 
 def test_where_and_how_much_the_control_image_counts(

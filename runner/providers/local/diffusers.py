@@ -142,6 +142,7 @@ class DiffusersProvider(Provider):
             "controlnets": [identity.network_identity(net) for net in nets],
             "options": options_identity(self.options, settings.model),
             "preprocessor": self._preprocessors(),
+            "control_weights": pipeline.control_weights,
             "control_start": pipeline.control_start,
             "control_end": pipeline.control_end,
             "resize": (pipeline.resize or "fit") if self._params.takes_pictures else None,

@@ -14,7 +14,7 @@ from runner.images import BadImage
 from runner.images.decode import upright
 from runner.providers.contract import ProviderError
 from runner.providers.local.preprocess import Preprocess
-from runner.settings.cell import CellParams, Json
+from runner.settings.cell import FILES_APART, CellParams, Json
 
 Resize = Literal["fit", "fill", "stretch", "none"]
 Size = tuple[int, int]
@@ -98,13 +98,17 @@ class Pictures:
     async def _make(self, params: CellParams, size: Size | None) -> Inputs:
         image = await self._open(params.image, "pipeline.image")
         mask = await self._open(params.mask, "pipeline.mask")
-        control = await self._open(params.control_image, "pipeline.control_image")
-        first = image or control
+        controls = [
+            opened
+            for path in (params.control_image or "").split(FILES_APART)
+            if (opened := await self._open(path or None, "pipeline.control_image")) is not None
+        ]
+        first = image or next(iter(controls), None)
         if first is None:
             raise ProviderError("invalid", "pipeline.mask without pipeline.image")
-        for name, other in (("mask", mask), ("control_image", control)):
-            if image is not None and other is not None:
-                _require_same_shape(name, other.size, image.size)
+        for name, other in (("mask", mask), *(("control_image", each) for each in controls)):
+            if other is not None:
+                _require_same_shape(name, other.size, first.size)
         target = size or first.size
         width, height = fitted(first.size, target, self._resize, self._multiple)
         facts: dict[str, Json] = {
@@ -120,14 +124,15 @@ class Pictures:
         smooth, sharp = Image.Resampling.LANCZOS, Image.Resampling.NEAREST
         images = image and placed(image.convert("RGB"), smooth)
         masks = mask and placed(mask.convert("L"), Image.Resampling.BILINEAR)
-        controls: list[Image.Image] = []
-        if control is not None:
+        made: list[Image.Image] = []
+        # One control image is for all ControlNets.
+        each = controls if len(controls) > 1 else controls * len(self._preprocess)
+        for control, make in zip(each, self._preprocess, strict=bool(controls)):
             plain = control.convert("RGB")
-            for make in self._preprocess:
-                # Lines are made at the final size: resized ones would be grey and broken.
-                made = placed(plain, sharp if make is None and _is_drawn(plain) else smooth)
-                controls.append(made if make is None else make(made).convert("RGB"))
-        return Inputs((width, height), images, masks, tuple(controls), facts)
+            # Lines are made at the final size: resized ones would be grey and broken.
+            fitting = placed(plain, sharp if make is None and _is_drawn(plain) else smooth)
+            made.append(fitting if make is None else make(fitting).convert("RGB"))
+        return Inputs((width, height), images, masks, tuple(made), facts)
 
     async def _open(self, path: str | None, what: str) -> Image.Image | None:
         if path is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.providers.contract import Param, ProviderError
 from runner.providers.local.preflight import Facts
-from runner.settings.cell import CellParams, Json
+from runner.settings.cell import FILES_APART, CellParams, Json
 from runner.settings.errors import RequestError, did_you_mean, listed
 from runner.settings.schema import PipelineSettings
 
@@ -129,6 +129,7 @@ class CallParams:
         found = (
             self._size_problem(params.size),
             *self._missing(params),
+            *self._uneven(params),
             self._strength_problem(params),
         )
         return tuple(problem for problem in found if problem)
@@ -160,6 +161,26 @@ class CallParams:
         for key in ("image", "mask", "control_image"):
             if key in self.native and getattr(params, key) is None:
                 yield f"pipeline={self._pipeline.name} needs pipeline.{key}=FILE"
+
+    def _uneven(self, params: CellParams) -> Iterator[str]:
+        """Lists that must have one of something for each ControlNet."""
+        if self._facts is None:
+            return
+        nets = len(self._facts.controlnets)
+        job = self._pipeline
+        files = (params.control_image or "").split(FILES_APART)
+        for key, given in (
+            ("control_image", files if len(files) > 1 else None),
+            ("control_weights", job.control_weights),
+            ("control_start", job.control_start),
+            ("control_end", job.control_end),
+        ):
+            if isinstance(given, list) and len(given) != nets:
+                yield (
+                    f"pipeline.{key} has {len(given)} values, but there "
+                    + (f"are {nets} ControlNets" if nets != 1 else "is one ControlNet")
+                    + ": give one for each"
+                )
 
     def _strength_problem(self, params: CellParams) -> str | None:
         strength = params.strength
@@ -204,17 +225,23 @@ class CallParams:
                     arguments["width"], arguments["height"] = parse_size(str(value))
             elif key not in {"negative_prompt", "image", "mask", "control_image"}:
                 arguments[self.native[key]] = value
-        for key, value in (
+        nets = len(self._facts.controlnets) if self._facts else 0
+        for key, share in (
             ("control_guidance_start", self._pipeline.control_start),
             ("control_guidance_end", self._pipeline.control_end),
         ):
-            if value is not None:
-                arguments[key] = value
-        nets = len(self._facts.controlnets) if self._facts else 0
-        if nets > 1:
+            if isinstance(share, list):
+                arguments[key] = [*share] if nets > 1 else share[0]
+            elif share is not None:
+                arguments[key] = share
+        if nets > 1 or self._pipeline.control_weights:
             # Not every class repeats the weight of one ControlNet for all of them.
             native = self.native["control_scale"]
-            arguments[native] = [arguments.get(native, self._default(native))] * nets
+            scale = arguments.get(native, self._default(native))
+            weights = self._pipeline.control_weights or [1.0] * nets
+            if isinstance(scale, int | float):
+                scales: list[Json] = [scale * weight for weight in weights]
+                arguments[native] = scales if nets > 1 else scales[0]
         return arguments
 
     @property
@@ -245,6 +272,7 @@ class CallParams:
         found = {"model.controlnet", *(["pipeline.resize"] if self.takes_pictures else [])}
         if self._controlled:
             found.add("pipeline.preprocessor")
+            found.add("pipeline.control_weights")
             for key in ("control_start", "control_end"):
                 if self._takes(key.replace("control", "control_guidance")):
                     found.add(f"pipeline.{key}")
