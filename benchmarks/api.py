@@ -9,6 +9,7 @@ A server in another process answers after 200 ms with images as base64. Nothing 
 - *openai*: our provider, through the same SDK.
 
 Rounds alternate, so that a busy machine is unfair to none; figures are the median of the rounds.
+Ours run with the garbage collector as a run sets it, the others with Python's own settings.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import gc
 import io
 import json
 import math
@@ -27,6 +29,7 @@ from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
 
 KINDS = ("bare", "plain", "rest", "sdk", "openai")
+OURS = {"rest", "openai"}
 
 
 def serve(pipe: Connection, image_bytes: int, latency_s: float) -> None:
@@ -85,6 +88,7 @@ async def compare(base_url: str, images: int, at_once: int, rounds: int) -> None
     import aiohttp
     import openai
 
+    from runner.engine.garbage import collect_rarely
     from runner.providers.contract import Call, Listener
     from runner.providers.net import Http
     from runner.providers.openai import OpenAIProvider
@@ -137,8 +141,13 @@ async def compare(base_url: str, images: int, at_once: int, rounds: int) -> None
         found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
         for kind in KINDS:
             await measure(ways[kind], at_once, at_once)
+        usual = gc.get_threshold()
         for _ in range(rounds):
             for kind in KINDS:
+                gc.unfreeze()
+                gc.set_threshold(*usual)
+                if kind in OURS:
+                    collect_rarely()
                 found[kind].append(await measure(ways[kind], images, at_once))
     await client.close()
     await provider.close()
