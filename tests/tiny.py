@@ -59,13 +59,16 @@ def build(family: Family, folder: Path, *, stochastic: bool = False, weights_see
     return folder
 
 
-def build_controlnet(family: Family, folder: Path, *, strong: bool = True) -> Path:
+def build_controlnet(
+    family: Family, folder: Path, *, strong: bool = True, masked: bool = False
+) -> Path:
     """Write a tiny ControlNet for the tiny pipeline of a family.
 
     Args:
         family: Whose.
         folder: Where to.
         strong: Random output layers instead of the usual zeros, so that it changes pictures.
+        masked: For ``sd3``: one that is shown a picture and what of it is to be repainted.
 
     Returns:
         ``folder``.
@@ -104,6 +107,7 @@ def build_controlnet(family: Family, folder: Path, *, strong: bool = True) -> Pa
                 joint_attention_dim=2 * _WIDTH,
                 pooled_projection_dim=2 * _WIDTH,
                 pos_embed_max_size=16,
+                extra_conditioning_channels=1 if masked else 0,
             )
         if strong:
             for name, weight in net.named_parameters():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from runner.providers.local import load
 from runner.providers.local.preprocess import make_preprocessor
 from runner.settings.cell import CellParams
 from runner.settings.errors import PrerequisiteError
-from tests import tiny
+from tests import tiny, tiny_more
 from tests.cli.runs import rows
 from tests.conftest import RunCli
 from tests.local.drawings import Drawings, distance, pixels
@@ -225,28 +226,145 @@ def test_pipelines_of_one_model_share_their_networks(
     load.forget()
 
 
-def test_every_kind_of_every_family_in_one_command(
-    run_cli: RunCli, tmp_path: Path, tiny_folder: Folder, drawings: Drawings
-) -> None:
-    folders = ",".join(str(tiny_folder(family)) for family in FAMILIES)
+ALL = ("text2img", "img2img", "inpaint", "controlnet")
+STEERED = ("img2img+net", "inpaint+net")
+MATRIX: dict[str, tuple[str, ...]] = {
+    "sd15": ALL + STEERED,
+    "sd2": ALL + STEERED,
+    "sdxl": ALL + STEERED,
+    "sd3": (*ALL, "inpaint+net"),
+    "flux": ALL + STEERED,
+    "qwenimage": ALL,
+    "zimage": ALL,
+    "sana": ("text2img",),
+    "pixart": ("text2img",),
+    "kandinsky22": ("text2img", "img2img"),
+    "kandinsky22_inpaint": ("inpaint",),
+}
+"""Family to the kinds of pipelines that it has; ``+net``: steered by a ControlNet."""
+
+
+WITHOUT_STRENGTH = {("sd3", "inpaint+net"), ("kandinsky22_inpaint", "inpaint")}
+CALL = {"sana": {"use_resolution_binning": False}, "pixart": {"use_resolution_binning": False}}
+"""Without it they make a picture of one of their own sizes and resize that one."""
+
+
+def write_matrix(
+    folder: Path, tiny_folder: Folder, tiny_controlnet: Folder, drawings: Drawings
+) -> list[str]:
+    """One experiment per family and kind, and some with options; returns their names."""
+    (folder / "experiment").mkdir(parents=True)
+    lora = {"name": str(tiny.build_lora(folder / "style.safetensors", 1)), "weight": 0.8}
+    refiner = {"name": str(tiny.build_refiner(folder / "refiner")), "high_noise_frac": 0.6}
+    gguf = str(tiny.save_gguf(tiny_folder("flux"), folder / "q8.gguf"))
+    two = [str(tiny_controlnet("sdxl"))] * 2
+    extras: dict[str, tuple[tiny.Family, dict[str, Any], dict[str, Any]]] = {
+        "lora": ("sd15", {"loras": [lora]}, {}),
+        "weighted": ("sdxl", {"prompt_weighting": "compel"}, {}),
+        "refined": ("sdxl", {"refiner": refiner}, {}),
+        "quantized": ("sd3", {"quantization": "torchao_int8"}, {}),
+        "gguf": ("flux", {}, {"components": {"transformer": gguf}}),
+        "two_nets": ("sdxl", {}, {"controlnet": two}),
+    }
+    names: list[str] = []
+
+    def write(
+        name: str, model: dict[str, Any], job: dict[str, Any], options: dict[str, Any] | None = None
+    ) -> None:
+        content = {
+            "defaults": [{"override /model": "hub/sd15"}],
+            "prompt": "a (red:1.5) fox" if name == "weighted" else "a red fox",
+            "model": model,
+            "pipeline": job,
+            "provider": {"options": options or {}},
+        }
+        file = folder / "experiment" / f"{name}.yaml"
+        file.write_text(f"# @package _global_\n{json.dumps(content)}")
+        names.append(name)
+
+    for family, kinds in MATRIX.items():
+        built, net = tiny_folder, tiny_controlnet
+        if family not in FAMILIES:
+            built = lambda name: tiny_more.build_more(name, folder / name)  # noqa: E731
+            net = lambda name: tiny_more.build_more_controlnet(name, folder / f"{name}-net")  # noqa: E731
+        model: dict[str, Any] = {"name": str(built(family)), "variant": None, "preset": {}}
+        model["traits"] = {"call": CALL.get(family, {})}
+        steers = str(net(family)) if "controlnet" in kinds else None
+        for kind in kinds:
+            name = kind.removesuffix("+net")
+            job: dict[str, Any] = {"name": name}
+            if name in {"img2img", "inpaint"}:
+                job |= {"image": drawings.image, "strength": 0.6}
+            if name == "inpaint":
+                job["mask"] = drawings.mask
+            if (family, kind) in WITHOUT_STRENGTH:
+                del job["strength"]
+            steered, own = "net" in kind, steers
+            if (family, kind) == ("sd3", "inpaint+net"):
+                # It is shown the picture itself.
+                own = str(tiny.build_controlnet("sd3", folder / "masked", masked=True))
+            elif steered:
+                job["control_image"] = drawings.edges
+            write(f"{family}_{kind}", model | {"controlnet": own if steered else None}, job)
+    for name, (family, options, more) in extras.items():
+        model = {"name": str(tiny_folder(family)), "variant": None, "preset": {}}
+        job = {"name": "text2img"}
+        if "controlnet" in more:
+            job = {"name": "controlnet", "control_image": f"{drawings.edges}|{drawings.other}"}
+        write(name, model | more, job, options)
+    return names
+
+
+@pytest.fixture
+def matrix(
+    run_cli: RunCli,
+    tmp_path: Path,
+    tiny_folder: Folder,
+    tiny_controlnet: Folder,
+    drawings: Drawings,
+) -> Path:
+    """The run of all of them."""
+    names = write_matrix(tmp_path / "conf", tiny_folder, tiny_controlnet, drawings)
     done = run_cli(
-        "-m", f"model.name={folders}", "pipeline=text2img,img2img,inpaint", "model=hub/sd15",
-        "model.variant=null", "size=64x64", "steps=4", "prompt=a red fox", "seed=3",
-        f"pipeline.image={drawings.image}", f"pipeline.mask={drawings.mask}",
-        "pipeline.strength=0.6", "unsupported=drop", "device=cpu",
+        "--config-dir", str(tmp_path / "conf"), "-m", f"experiment={','.join(names)}",
+        "size=64x64", "steps=3", "seed=3", "device=cpu",
         f"hydra.sweep.dir={tmp_path / 'run'}",
     )  # fmt: skip
     assert done.code == 0, done.text
-    made = rows(tmp_path / "run")
-    assert {(row["model"], row["pipeline"]) for row in made} == {
-        (str(tiny_folder(family)), kind)
-        for family in FAMILIES
-        for kind in ("text2img", "img2img", "inpaint")
-    }
+    assert len(names) == 48
+    return tmp_path / "run"
+
+
+def test_every_kind_of_every_family_in_one_command(matrix: Path) -> None:
+    made = rows(matrix)
+    assert len(made) == 48
     assert distinct([row["pixel_sha256"].encode() for row in made])
+
+
+@pytest.mark.long
+def test_every_kind_of_every_family_is_made_again_to_the_byte(
+    matrix: Path, run_cli: RunCli
+) -> None:
+    again = run_cli("rerun", str(matrix))
+    assert again.code == 0, again.text
+    assert "48 identical-bytes" in again.out
+
+
+def test_what_options_make_is_made_again_to_the_byte(
+    run_cli: RunCli, tmp_path: Path, tiny_folder: Folder
+) -> None:
+    lora = tiny.build_lora(tmp_path / "style.safetensors", 1)
+    loras = f"[{{name:{lora},weight:0.8}}]"
+    done = run_cli(
+        "model=hub/sd15", "model.variant=null", f"model.name={tiny_folder('sd15')}",
+        "size=64x64", "steps=3", "seed=3", "device=cpu",
+        f"provider.options.loras={loras}", "provider.options.prompt_weighting=compel",
+        'prompt="a (red:1.5) fox"', f"hydra.run.dir={tmp_path / 'run'}",
+    )  # fmt: skip
+    assert done.code == 0, done.text
     again = run_cli("rerun", str(tmp_path / "run"))
     assert again.code == 0, again.text
-    assert "12 identical-bytes" in again.out
+    assert "1 identical-bytes" in again.out
 
 
 def test_an_address_inside_the_network_is_not_fetched(

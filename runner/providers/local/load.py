@@ -6,7 +6,6 @@ Safetensors only, no remote code, no custom pipelines: :mod:`.preflight` has ref
 from __future__ import annotations
 
 import inspect
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,12 +261,9 @@ def _read(
         )
     asked = {"dtype": dtype, "local_files_only": True, **given, **control}
     try:
-        with warnings.catch_warnings():
-            # Diffusers will let quanto go with its next major version.
-            warnings.filterwarnings("ignore", "`Quanto", FutureWarning)
-            if options.quantization is not None:
-                asked["quantization_config"] = quantization_config(facts, options, machine.device)
-            pipe: DiffusionPipeline = _from_files(pipeline_class, source, model, asked)
+        if options.quantization is not None:
+            asked["quantization_config"] = quantization_config(facts, options, machine.device)
+        pipe: DiffusionPipeline = _from_files(pipeline_class, source, model, asked)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(
             f"model.name={source.name!r}: {facts.signature.name} cannot be loaded from it: {error}"

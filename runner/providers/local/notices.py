@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,6 +38,8 @@ class Notices:
 
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.ERROR)
+        # What diffusers will drop with its next major version is not the user's to mend.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"diffusers\.")
         # transformers first: it already warns while diffusers is being imported.
         from transformers.utils import logging as transformers_logging
 

@@ -327,6 +327,10 @@ class CallParams:
     def _native_pictures(self) -> dict[str, str]:
         native = {}
         kind = self._pipeline.name
+        if kind == "inpaint" and self._call is not None and "control_mask" in self._call:
+            # The ControlNet itself is shown what is to stay, and there is no other control image.
+            scale = {"control_scale": "controlnet_conditioning_scale"}
+            return {"image": "control_image", "mask": "control_mask"} | scale
         if kind in {"img2img", "inpaint"}:
             native["image"] = "image"
             if self._takes("strength"):
