@@ -121,7 +121,9 @@ def expand(
         elif key not in dimensions:
             dimensions[key] = _choices(loader, key, config_values)
     axes = _with_pictures({**from_files, **axes}, task.get("pipeline") or {})
-    variants = _variants(loader, config_name, fixed, dimensions, task)
+    # What a file sweeps is known only now, and not in the base.
+    is_first = len(first) == len(dimensions)
+    variants = _variants(loader, config_name, fixed, dimensions, task if is_first else None)
     styles = _styles(loader, config_name, axes)
     return Expanded(tuple(variants), axes, styles, base, tuple(prepared))
 
@@ -221,16 +223,15 @@ def _variants(
     config_name: str,
     fixed: list[str],
     dimensions: dict[str, list[str]],
-    base: dict[str, Any],
+    first: dict[str, Any] | None,
 ) -> list[Composed]:
-    """One composed config per combination; ``base`` is the first of them."""
+    """One composed config per combination; ``first`` is that of the first, if it is there yet."""
     variants: list[Composed] = []
     problems: list[str] = []
     _refuse_many(math.prod(map(len, dimensions.values())), " × ".join(dimensions))
-    for number, point in enumerate(itertools.product(*dimensions.values())):
-        config = base
-        if number:
-            config = task_config(compose(loader, config_name, [*fixed, *point]))
+    for point in itertools.product(*dimensions.values()):
+        config = first or task_config(compose(loader, config_name, [*fixed, *point]))
+        first = None
         try:
             refuse_secrets(config)
             settings = read_settings(without_axis_lists(config), {key_of(text) for text in fixed})

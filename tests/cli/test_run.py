@@ -62,6 +62,13 @@ def test_groups_become_variants_side_by_side(run_cli: RunCli, tmp_path: Path) ->
     assert all("vector" in row["prompt"] for row in made if row["axes"]["style"] == "flat")
 
 
+def test_a_group_that_a_file_sweeps_is_composed_for_each_value(run_cli: RunCli) -> None:
+    done = run_cli("plan", "prompt=a star", "sweep.axes.provider=[fake,diffusers]")
+    assert done.code == 0, done.text
+    assert "fake/card" in done.out
+    assert "builtin/shapes" in done.out
+
+
 def test_hydras_own_sweeper_is_still_there(run_cli: RunCli, tmp_path: Path) -> None:
     done = run_cli("-m", *FAKE, "hydra/sweeper=basic", "prompt=a star", "seed=1,2")
     assert done.code == 0, done.text
