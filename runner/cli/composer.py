@@ -31,6 +31,9 @@ from runner.settings.errors import RequestError, did_you_mean, listed
 
 CONFIG_NAME = "config"
 
+ANY_MODEL = "model=hub/any"
+"""What ``model.name`` alone stands for: the built-in model's settings are for no other one."""
+
 SWEEPER_MODULE = "hydra_plugins.runner_sweeper"
 """Where Hydra believes that our sweeper lives; see :mod:`runner.cli.sweeper`."""
 
@@ -91,8 +94,37 @@ def compose(
     Raises:
         RequestError: What Hydra refused, as one sentence.
     """
+    config = _load(loader, config_name, overrides, mode)
+    if _names_another_model(config, overrides):
+        config = _load(loader, config_name, [*overrides, ANY_MODEL], mode)
+    HydraConfig.instance().set_config(config)
+    return config
+
+
+def as_composed(loader: ConfigLoader, config_name: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides that :func:`compose` composes with, for those who ask Hydra itself."""
+    asked = list(overrides)
+    if any(override.startswith("model.name=") for override in asked):
+        config = _load(loader, config_name, asked, RunMode.MULTIRUN)
+        asked += [ANY_MODEL] * _names_another_model(config, asked)
+    return asked
+
+
+def _names_another_model(config: DictConfig, overrides: Sequence[str]) -> bool:
+    """Whether the built-in model's file was chosen by nobody, and another model was named."""
+    name = OmegaConf.select(config, "model.name", throw_on_missing=False)
+    return (
+        config.hydra.runtime.choices.get("model") == "builtin/shapes"
+        and str(name).partition("/")[0] != "builtin"
+        and not any(override.startswith("model=") for override in overrides)
+    )
+
+
+def _load(
+    loader: ConfigLoader, config_name: str, overrides: Sequence[str], mode: RunMode
+) -> DictConfig:
     try:
-        config = loader.load_configuration(
+        return loader.load_configuration(
             config_name=config_name,
             overrides=list(overrides),
             run_mode=mode,
@@ -112,8 +144,6 @@ def compose(
         raise RequestError(
             f"{' '.join(overrides)}: Hydra refuses this: {one_line(error)}"
         ) from error
-    HydraConfig.instance().set_config(config)
-    return config
 
 
 def task_config(config: DictConfig) -> dict[str, Any]:

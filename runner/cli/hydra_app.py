@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from runner.cli.composer import (
     CONFIG_NAME,
+    as_composed,
     explain,
     group_options,
     make_hydra,
@@ -83,9 +84,8 @@ def _show(line: CommandLine) -> bool:
         if flags.hydra_help:
             hydra.hydra_help(line.config_name, get_args_parser(), flags)
         elif flags.cfg:
-            hydra.show_cfg(
-                line.config_name, flags.overrides, flags.cfg, flags.package, flags.resolve
-            )
+            asked = as_composed(hydra.config_loader, line.config_name, flags.overrides)
+            hydra.show_cfg(line.config_name, asked, flags.cfg, flags.package, flags.resolve)
         elif flags.shell_completion:
             hydra.shell_completion(line.config_name, flags.overrides)
         elif flags.info is not None:

@@ -27,9 +27,31 @@ def test_every_file_composes_and_begins_with_its_command(file: Path) -> None:
     )
     assert not override or override[0] in header[0], f"{header[0]} does not choose {override[0]}"
     hydra = make_hydra(parse_flags([]))
+    if "\nname: ???" in text:
+        override.append("model.name=NAME")
     expanded = expand(hydra.config_loader, "config", override, multirun=False)
     assert expanded.variants
     assert yaml.safe_load(text) is not None
+
+
+@pytest.mark.parametrize("chosen", [(), ("model=hub/any",), ("provider=diffusers",)], ids=str)
+def test_a_model_that_is_named_alone_has_nothing_of_the_built_in_one(chosen: tuple[str]) -> None:
+    hydra = make_hydra(parse_flags([]))
+    named = [*chosen, "model.name=owner/model", "model.preset.steps=7"]
+    model = expand(hydra.config_loader, "config", named, multirun=False).settings.model
+    assert (model.name, model.preset) == ("owner/model", {"steps": 7})
+    assert (model.components, model.traits) == ({}, {})
+    kept = expand(
+        hydra.config_loader, "config", ["model=builtin/shapes", "model.name=mine"], multirun=False
+    ).settings.model
+    assert kept.preset["size"] == "64x64"
+
+
+def test_cfg_shows_what_a_named_model_gets(run_cli: RunCli) -> None:
+    done = run_cli("model.name=owner/model", "--cfg", "job", "--package", "model")
+    assert done.code == 0, done.text
+    assert "owner/model" in done.out
+    assert "64x64" not in done.out
 
 
 def test_every_group_has_its_files() -> None:
