@@ -12,7 +12,6 @@ from PIL import Image
 
 pytest.importorskip("diffusers")
 
-from runner.providers.local.builtin import CONTROLNET_DIR
 from runner.providers.local.builtin.measure import load_pipeline, reconstruct
 from runner.providers.local.canny import canny
 from tests.cli.runs import only_run, rows
@@ -26,12 +25,8 @@ SETTINGS: dict[str, Any] = {
     "traits": {"call": {"max_sequence_length": 32}, "controlnet": "builtin/edges"},
 }
 PROMPT = "a large red heart on a blue background"
-EDGE_BAR = 0.5
+EDGE_BAR = 0.7
 """Least share of edges that lie within a pixel of the wanted ones, and of wanted ones found."""
-
-needs_controlnet = pytest.mark.skipif(
-    not (CONTROLNET_DIR / "config.json").is_file(), reason="its weights are not in this checkout"
-)
 
 
 def drawn(driver: Driver, seed: int = 3, prompt: str = PROMPT, **keys: Any) -> Pixels:
@@ -89,7 +84,6 @@ def test_a_black_mask_changes_nothing_and_a_white_one_everything(
     assert distance(white, through_vae) > 60
 
 
-@needs_controlnet
 def test_edges_are_followed(drawings: Drawings) -> None:
     wanted = np.asarray(Image.open(drawings.edges)) > 0
     prompt = "a large red star on a white background"

@@ -239,9 +239,11 @@ def sample_scene(rng: random.Random, *, count: int | None = None, held: bool = F
             return scene
 
 
-def describe(scene: Scene, rng: random.Random) -> Caption:
-    """Put a scene into words, leaving some of them out."""
+def describe(scene: Scene, rng: random.Random, *, where: bool = True) -> Caption:
+    """Put a scene into words, leaving some of them out; without ``where``, sizes and places too."""
     asked = tuple(_choose(thing, rng) for thing in scene.things)
+    if not where:
+        asked = tuple(replace(one, size=None, place=None) for one in asked)
     background = scene.background if rng.random() < 0.88 else None
     if len(asked) == 1:
         text = _with_place(asked[0], rng)

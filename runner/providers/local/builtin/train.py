@@ -49,6 +49,8 @@ _CHECKPOINT_EVERY = 250
 _LOG_EVERY = 50
 _EMA_DECAY = 0.998
 _CAPTION_DROPOUT = 0.1
+_CONTROL_CAPTION_DROPOUT = 0.3
+"""Without a caption the edges alone say what is where, as they must for guidance to add to them."""
 _UNKNOWN_WORDS = 0.25
 _ONLY_UNKNOWN_WORDS = 0.03
 _NULL_TOKENS = (1, 32, 77, 256, 256, 256)
@@ -344,8 +346,9 @@ def train_controlnet(options: Options) -> None:
 
     def loss_of(rng: random.Random, done: int) -> Tensor:
         chosen = [rng.randrange(len(drawn)) for _ in range(_share(options))]
-        captions = [_caption(drawn[i], rng) for i in chosen]
-        noisy, times, velocity = _flow(latents[chosen])
+        captions = [_caption(drawn[i], rng, edges=True) for i in chosen]
+        # Where things are is settled early, among much noise.
+        noisy, times, velocity = _flow(latents[chosen], noise_bias=1.2)
         control = controlnet(
             hidden_states=noisy,
             controlnet_cond=edges[chosen],
@@ -379,10 +382,10 @@ def _edge_pairs(
     return torch.cat(pairs[0]).contiguous(), torch.cat(pairs[1]).contiguous()
 
 
-def _flow(clean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _flow(clean: Tensor, noise_bias: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
     """Latents mixed with noise, the share of the noise, and the velocity to predict."""
     noise = torch.randn_like(clean)
-    times = (torch.randn(len(clean)) + 0.5).sigmoid()
+    times = (torch.randn(len(clean)) + noise_bias).sigmoid()
     uniform = torch.rand(len(clean))
     times = torch.where(torch.rand(len(clean)) < 0.2, uniform, times)
     mix = times[:, None, None, None]
@@ -452,13 +455,14 @@ def _drawings(options: Options) -> Iterator[scenes.Scene]:
     return (scenes.sample_scene(rng) for _ in range(options.scenes))
 
 
-def _caption(scene: scenes.Scene, rng: random.Random) -> str:
-    style = rng.random()
-    if style < _CAPTION_DROPOUT:
+def _caption(scene: scenes.Scene, rng: random.Random, *, edges: bool = False) -> str:
+    """Words for a scene; beside its edges more often none, and half of the time not where it is."""
+    style, dropout = rng.random(), _CONTROL_CAPTION_DROPOUT if edges else _CAPTION_DROPOUT
+    if style < dropout:
         return ""
-    if style < _CAPTION_DROPOUT + _ONLY_UNKNOWN_WORDS:
+    if style < dropout + _ONLY_UNKNOWN_WORDS:
         return scenes.blur("", rng, "<unk>")
-    text = scenes.describe(scene, rng).text
+    text = scenes.describe(scene, rng, where=not edges or rng.random() < 0.5).text
     return scenes.blur(text, rng, "<unk>") if rng.random() < _UNKNOWN_WORDS else text
 
 
@@ -500,7 +504,7 @@ _STAGES: dict[str, tuple[Callable[[Options], None], int, int]] = {
     "start": (start_from_saved, 0, 0),
     "transformer": (train_transformer, 6000, 48),
     "save": (save, 0, 0),
-    "controlnet": (train_controlnet, 1500, 32),
+    "controlnet": (train_controlnet, 3800, 32),
 }
 
 if __name__ == "__main__":
