@@ -386,7 +386,8 @@ def test_a_refiner_does_the_last_steps(tiny_folder: Folder, refiner: dict[str, A
         lent = driver.refiner
         assert (lent.vae, lent.text_encoder_2) == (driver.pipe.vae, driver.pipe.text_encoder_2)
     assert [output.data for output in answer.outputs if isinstance(output, Picture)] == files
-    assert np.array_equal(pixels(files[0]), (done[0] * 255).round())
+    # We encode each prompt alone, the loop above both at once: that is one level at most.
+    assert np.abs(pixels(files[0]) - (done[0] * 255).round()).max() <= 1
     assert heard.steps == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
     assert "unet/diffusion_pytorch_model.safetensors" in recorded["files"]
     assert "vae/diffusion_pytorch_model.safetensors" not in recorded["files"]
