@@ -31,7 +31,9 @@ NOISE = ("ddim", "euler_a", "heun", "dpm++2m_karras", "dpm++2m_sde", "dpm2_a", "
 NOISE += ("lcm", "euler_exponential", "euler_beta", "dpm++2s", "ddim_trailing", "DPM++ 2M Karras")
 DRAWING = ("euler_a", "dpm++2m_sde", "dpm2_a", "lcm")
 """They draw noise in every step."""
+RARE = ("ddpm", "pndm", "dpm2", "lms", "tcd", "sa_solver", "ipndm")
 FLOW = ("flow_euler", "flow_heun", "dpm++2m", "unipc")
+RARE_FLOW = ("flow_lcm", "deis")
 
 
 def made(folder: Path, options: dict[str, Any], *cells: Any, **settings: Any) -> list[bytes]:
@@ -45,7 +47,15 @@ def refused(folder: Path, **options: Any) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("family", "names"), [("sd15", NOISE), ("sd3", FLOW)])
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [
+        ("sd15", NOISE),
+        ("sd3", FLOW),
+        pytest.param("sd15", RARE, marks=pytest.mark.long),
+        pytest.param("sd3", RARE_FLOW, marks=pytest.mark.long),
+    ],
+)
 def test_schedulers_by_their_friendly_names(
     family: tiny.Family, names: tuple[str, ...], tiny_folder: Folder
 ) -> None:
@@ -59,7 +69,7 @@ def test_schedulers_by_their_friendly_names(
                 assert driver.files(FOX)[0] == files[name], name
     names_alike = {"DPM++ 2M Karras"}
     assert distinct([data for name, data in files.items() if name not in names_alike])
-    if family == "sd15":
+    if "DPM++ 2M Karras" in files:
         assert files["DPM++ 2M Karras"] == files["dpm++2m_karras"]
 
 
@@ -171,6 +181,7 @@ def test_a_step_cache_is_near_and_only_where_it_works(tiny_folder: Folder) -> No
     for cache in (
         {"step_cache": "first_block", "step_cache_threshold": 0.9},
         {"step_cache": "taylorseer"},
+        {"step_cache": "pyramid"},
     ):
         cached = made(tiny_folder("flux"), cache, slow)[0]
         assert cached != plain
@@ -207,6 +218,13 @@ def test_compiling_is_for_networks_with_repeated_blocks(
     assert made(tiny_folder("flux"), {"compile": True}) == made(tiny_folder("flux"), {})
     assert calls == [{"fullgraph": True}]
     assert "SD3Transformer2DModel cannot do that" in refused(tiny_folder("sd3"), compile=True)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_compiled_blocks_paint_the_same(tiny_folder: Folder) -> None:
+    plain, compiled = (made(tiny_folder("flux"), {"compile": yes})[0] for yes in (False, True))
+    assert distance(pixels(plain), pixels(compiled)) < 2
 
 
 @pytest.mark.parametrize("how", ["torchao_int8", "quanto_int8"])

@@ -131,7 +131,8 @@ def load_pipeline(
     if nets:
         control["controlnet"] = nets if len(nets) > 1 else nets[0]
     quantized = options.quantization is not None or any(map(is_gguf, model.components.values()))
-    if machine.offload != "none" or quantized or options.compile:
+    bound = options.compile or options.step_cache == "pyramid"
+    if machine.offload != "none" or quantized or bound:
         # What hangs on such networks belongs to one pipeline.
         forget()
         pipe = _read(pipeline_class, source, facts, model, options, machine, dtype, control)
