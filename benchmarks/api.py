@@ -25,7 +25,7 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from multiprocessing.connection import Connection
 
 KINDS = ("bare", "plain", "rest", "sdk", "openai")
@@ -65,6 +65,21 @@ def serve(pipe: Connection, image_bytes: int, latency_s: float) -> None:
         await asyncio.Event().wait()
 
     asyncio.run(run())
+
+
+def servers(images: int, latency_s: float) -> Iterator[tuple[str, int, int]]:
+    """A server for each size and concurrency of the design: its address, images, calls at once."""
+    for size, at_once in ((64_000, 32), (64_000, 256), (1_800_000, 32)):
+        count = images if size < 1_000_000 else max(64, images // 10)
+        ours, theirs = multiprocessing.Pipe()
+        server = multiprocessing.Process(target=serve, args=(theirs, size, latency_s))
+        server.start()
+        try:
+            print(f"{size:,} bytes, {at_once} at once, {count} images")
+            yield f"http://127.0.0.1:{ours.recv()}/v1", count, at_once
+        finally:
+            server.terminate()
+            server.join()
 
 
 async def measure(
@@ -169,18 +184,8 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.2)
     chosen = parser.parse_args()
     os.environ["OPENAI_API_KEY"] = "not-a-real-key"
-    for size, at_once in ((64_000, 32), (64_000, 256), (1_800_000, 32)):
-        images = chosen.images if size < 1_000_000 else max(64, chosen.images // 10)
-        ours, theirs = multiprocessing.Pipe()
-        server = multiprocessing.Process(target=serve, args=(theirs, size, chosen.latency))
-        server.start()
-        try:
-            print(f"{size:,} bytes, {at_once} at once, {images} images")
-            address = f"http://127.0.0.1:{ours.recv()}/v1"
-            asyncio.run(compare(address, images, at_once, chosen.rounds))
-        finally:
-            server.terminate()
-            server.join()
+    for address, images, at_once in servers(chosen.images, chosen.latency):
+        asyncio.run(compare(address, images, at_once, chosen.rounds))
 
 
 if __name__ == "__main__":

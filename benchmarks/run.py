@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import datetime
 import json
-import multiprocessing
 import os
 import statistics
 import subprocess
@@ -27,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-from api import measure, serve
+from api import measure, servers
 
 ALWAYS = ("prompts=prompts.txt", "hydra.run.dir=run", "output.quiet=true")
 
@@ -116,17 +115,8 @@ def main() -> None:
     if chosen.cells:
         memory(chosen.cells)
         return
-    for size, at_once in ((64_000, 32), (64_000, 256), (1_800_000, 32)):
-        images = chosen.images if size < 1_000_000 else max(64, chosen.images // 10)
-        ours, theirs = multiprocessing.Pipe()
-        server = multiprocessing.Process(target=serve, args=(theirs, size, chosen.latency))
-        server.start()
-        try:
-            print(f"{size:,} bytes, {at_once} at once, {images} images")
-            compare(f"http://127.0.0.1:{ours.recv()}/v1", images, at_once, chosen.rounds)
-        finally:
-            server.terminate()
-            server.join()
+    for address, images, at_once in servers(chosen.images, chosen.latency):
+        compare(address, images, at_once, chosen.rounds)
 
 
 if __name__ == "__main__":

@@ -112,12 +112,15 @@ def as_composed(loader: ConfigLoader, config_name: str, overrides: Sequence[str]
 
 def _names_another_model(config: DictConfig, overrides: Sequence[str]) -> bool:
     """Whether the built-in model's file was chosen by nobody, and another model was named."""
-    name = OmegaConf.select(config, "model.name", throw_on_missing=False)
-    return (
-        config.hydra.runtime.choices.get("model") == "builtin/shapes"
-        and str(name).partition("/")[0] != "builtin"
-        and not any(override.startswith("model=") for override in overrides)
-    )
+    chosen = any(override.startswith("model=") for override in overrides)
+    if chosen or config.hydra.runtime.choices.get("model") != "builtin/shapes":
+        return False
+    from runner.providers.local.source import BUILT_IN  # `--cfg` needs no schema
+
+    try:
+        return str(OmegaConf.select(config, "model.name")) not in BUILT_IN
+    except OmegaConfBaseException:
+        return False  # whoever resolves the config says what is wrong with it
 
 
 def _load(

@@ -71,10 +71,10 @@ PIPELINE_KEYS: frozenset[str] = frozenset(
 """Cell-level keys that users write under ``pipeline.``."""
 
 FILE_KEYS: frozenset[str] = frozenset({"image", "mask", "control_image"})
+"""Cell-level keys that name a file; in the cell's id its content stands for it."""
+
 FILES_APART = "|"
 """Stands between several files of one such key: ``a.png|b.png``."""
-
-"""Cell-level keys that name a file; in the cell's id its content stands for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ def test_every_group_has_its_files() -> None:
         (["provder=fake"], "provder: unknown key; did you mean 'provider'?"),
         (["stpes=3"], "stpes: unknown key; did you mean 'steps'?"),
         (["steps=many"], "steps='many': input should be a valid integer"),
+        (["model.name=${nope}"], "model.name: Interpolation key 'nope' not found"),
         (["n=0"], "n=0: input should be greater than or equal to 1 (set on the command line)"),
         (["unsupported=dropp"], "did you mean 'drop'?"),
         (["model=builtin/shape"], "did you mean 'builtin/shapes'?"),
