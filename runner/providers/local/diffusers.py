@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from runner.providers.contract import (
     FREE,
@@ -24,19 +24,14 @@ from runner.providers.contract import (
     Provider,
     ProviderError,
 )
-from runner.providers.local import device, identity, load
+from runner.providers.local import device, identity
 from runner.providers.local.finish import Finisher
-from runner.providers.local.fitting import options_identity, require_fitting, weights_facts
-from runner.providers.local.notices import NOTICES
+from runner.providers.local.fitting import options_identity, require_fitting
 from runner.providers.local.options import CALLS_LOOKED_AT, LARGEST_TRIED, DiffusersOptions
 from runner.providers.local.params import CallParams
 from runner.providers.local.preflight import Facts, read_facts
-from runner.providers.local.preprocess import (
-    Preprocess,
-    check_preprocessor,
-    make_preprocessor,
-)
-from runner.providers.local.refine import find_refiner, refiner_model, refiner_weights
+from runner.providers.local.preprocess import check_preprocessor
+from runner.providers.local.refine import find_refiner, refiner_model
 from runner.providers.local.source import (
     Source,
     find_controlnets,
@@ -48,7 +43,7 @@ from runner.providers.net.http import Http
 from runner.providers.net.inputs import MAX_INPUT_BYTES, read_input
 from runner.providers.net.wire import require
 from runner.settings.cell import PIPELINE_KINDS, Cell, CellParams, Json
-from runner.settings.errors import RequestError, RunnerError
+from runner.settings.errors import RunnerError
 from runner.settings.load import validate
 from runner.settings.schema import Section, VariantSettings
 
@@ -338,74 +333,17 @@ class DiffusersProvider(Provider):
         return await asyncio.get_running_loop().run_in_executor(self._compute, work)
 
     def _load(self) -> Opened:
-        from runner.providers.local.inputs import Pictures
-        from runner.providers.local.opened import Opened
-        from runner.providers.local.sample import Sampler
+        from runner.providers.local.opened import open_pipeline
 
-        model, pipeline = self.settings.model, self.settings.pipeline
-        NOTICES.attach()
-        with NOTICES.listen() as heard:
-            source = load.download(self._source, model, pipeline.name)
-            facts = read_facts(source, model, pipeline.name)
-            if facts is None:
-                raise RuntimeError("a downloaded model has no folder")
-            require_fitting(facts, self.options)
-            weights = identity.count_weights(source, facts, model)
-            if self.options.refiner is not None:
-                load.download_refiner(self.options.refiner, model)
-                weights += refiner_weights(self.options.refiner, model)
-            machine = device.choose_machine(self.settings.device, self.options, weights)
-            pipe = load.load_pipeline(source, facts, model, machine, self.options)
-            refiner = None
-            if self.options.refiner is not None:
-                refiner = load.load_refiner(
-                    pipe, self.options.refiner, model, machine, self.options
-                )
-            prompting = self._prompting_picture()
-            preprocess = [
-                make_preprocessor(
-                    name, self.options.depth_model, model.commits.get(self.options.depth_model)
-                )
-                for name in self._preprocessors()
-            ]
-        sampler = Sampler(
-            pipe,
-            self._batch_size,
-            self.options.prompt_memo_mb * 2**20,
-            prompting,
-            refiner,
+        return open_pipeline(
+            self._source,
+            self.settings,
+            self.options,
+            batch_size=self._batch_size,
+            extra=self._extra(),
+            preprocessors=self._preprocessors(),
+            read=self._read,
         )
-        params = CallParams(facts, pipeline, self._extra())
-        pictures = Pictures(
-            self._read,
-            pipeline.resize or "fit",
-            params.multiple,
-            _one_each(preprocess, len(facts.controlnets)),
-        )
-        return Opened(
-            sampler,
-            machine,
-            weights,
-            params,
-            pictures,
-            load.scheduler_of(pipe),
-            {
-                **identity.manifest_identity(source, facts, model),
-                **weights_facts(self.options, model),
-                "scheduler": load.scheduler_config(pipe),
-            }
-            | ({"warnings": heard} if heard else {}),
-            identity.hub_commits(source, facts, self.settings, self.options),
-        )
-
-    def _prompting_picture(self) -> dict[str, Any]:
-        """The picture of the IP-Adapter, as an argument of every call."""
-        if self.options.ip_adapter is None:
-            return {}
-        from runner.images.decode import upright
-
-        what = "provider.options.ip_adapter.image"
-        return {"ip_adapter_image": upright(read_input(self.options.ip_adapter.image, what).data)}
 
     async def _read(self, path: str, what: str) -> bytes:
         """The bytes of an input picture."""
@@ -425,16 +363,6 @@ def _seed(cell: Cell) -> int:
     if cell.image_seed is None:
         raise ProviderError("invalid", "a local image needs a seed", code="no_seed")
     return cell.image_seed
-
-
-def _one_each(preprocess: Sequence[Preprocess], nets: int) -> Sequence[Preprocess | None]:
-    """One maker of control images per ControlNet: one for all, or none, or as many."""
-    if len(preprocess) not in {0, 1, nets}:
-        raise RequestError(
-            f"pipeline.preprocessor has {len(preprocess)} names for {nets} ControlNets; give one "
-            "for each, or one for all"
-        )
-    return preprocess if len(preprocess) == nets else [next(iter(preprocess), None)] * nets
 
 
 def _first_line(error: Exception) -> str:
