@@ -145,19 +145,20 @@ def build_refiner(folder: Path) -> Path:
     return folder
 
 
-def build_lora(path: Path, seed: int) -> Path:
-    """Write a LoRA for the attention of the tiny ``sd15`` UNet; returns ``path``."""
+def build_lora(path: Path, seed: int, family: Family = "sd15") -> Path:
+    """Write a LoRA for the attention of a tiny pipeline; returns ``path``."""
     import torch
     from safetensors.torch import save_file
 
-    unet = _pipeline("sd15", False).unet
+    pipe = _pipeline(family, False)
+    part = "unet" if hasattr(pipe, "unet") else "transformer"
     random = torch.Generator().manual_seed(seed)
     weights = {}
-    for name, module in unet.named_modules():
-        if name.endswith(("attn1.to_q", "attn2.to_v")):
+    for name, module in getattr(pipe, part).named_modules():
+        if name.endswith(("attn1.to_q", "attn2.to_v", "attn.to_q", "attn.to_v")):
             down = torch.randn(4, module.in_features, generator=random)
             up = torch.randn(module.out_features, 4, generator=random)
-            weights |= {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
+            weights |= {f"{part}.{name}.lora_A.weight": down, f"{part}.{name}.lora_B.weight": up}
     save_file(weights, path)
     return path
 
@@ -182,41 +183,64 @@ def save_gguf(folder: Path, path: Path) -> Path:
     return path
 
 
-def build_ip_adapter(folder: Path) -> Path:
-    """Write an IP-Adapter with its image encoder for the tiny ``sd15``; returns ``folder``."""
+def build_ip_adapter(folder: Path, family: Family = "sd15") -> Path:
+    """Write an IP-Adapter with its image encoder for a tiny pipeline; returns ``folder``."""
     import torch
+    from diffusers.models.attention_processor import SD3IPAdapterJointAttnProcessor2_0
+    from diffusers.models.embeddings import IPAdapterTimeImageProjection
     from safetensors.torch import save_file
-    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers import (
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+        SiglipVisionConfig,
+        SiglipVisionModel,
+    )
 
     torch.manual_seed(5)
-    encoder = CLIPVisionModelWithProjection(
-        CLIPVisionConfig(
-            hidden_size=_WIDTH,
-            intermediate_size=_WIDTH,
-            projection_dim=_WIDTH,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            image_size=224,
-            patch_size=32,
-        )
-    )
-    encoder.save_pretrained(folder / "models/image_encoder")
-    unet = _pipeline("sd15", False).unet
-    weights = {
-        "image_proj.proj.weight": torch.randn(4 * _WIDTH, _WIDTH),
-        "image_proj.proj.bias": torch.zeros(4 * _WIDTH),
-        "image_proj.norm.weight": torch.ones(_WIDTH),
-        "image_proj.norm.bias": torch.zeros(_WIDTH),
+    sizes = {
+        "hidden_size": _WIDTH,
+        "intermediate_size": _WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 64,
+        "patch_size": 32,
     }
-    number = 1
-    for name in unet.attn_processors:
-        if name.endswith("attn2.processor"):
-            width = unet.get_submodule(name.removesuffix(".processor")).inner_dim
-            for part in ("k", "v"):
-                weights[f"ip_adapter.{number}.to_{part}_ip.weight"] = torch.randn(width, _WIDTH)
-            number += 2
-    save_file(weights, folder / "models/ip.safetensors")
+    pipe = _pipeline(family, False)
+    parts: dict[str, torch.Tensor] = {}
+    if family == "sd3":
+        encoder = SiglipVisionModel(SiglipVisionConfig(**sizes))
+        project = IPAdapterTimeImageProjection(
+            _WIDTH, output_dim=32, hidden_dim=64, heads=1, num_queries=4, timestep_in_dim=16
+        )
+        parts |= {f"image_proj.{name}": weight for name, weight in project.state_dict().items()}
+        for number in range(len(pipe.transformer.attn_processors)):
+            part = SD3IPAdapterJointAttnProcessor2_0(32, 32, 16, 64)
+            torch.nn.init.normal_(part.to_v_ip.weight)
+            parts |= {f"ip_adapter.{number}.{name}": w for name, w in part.state_dict().items()}
+    else:
+        encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, projection_dim=_WIDTH))
+        flux = family == "flux"
+        text = 2 * _WIDTH if flux else pipe.unet.config.cross_attention_dim
+        widths = [32] if flux else _cross_attention_widths(pipe.unet)
+        parts["image_proj.proj.weight"] = torch.randn(4 * text, _WIDTH)
+        parts["image_proj.proj.bias"] = torch.zeros(4 * text)
+        parts["image_proj.norm.weight"] = torch.ones(text)
+        parts["image_proj.norm.bias"] = torch.zeros(text)
+        for number, width in enumerate(widths):
+            # A UNet counts its attention to itself, too.
+            block = f"ip_adapter.{number if flux else 2 * number + 1}"
+            for name in ("to_k_ip", "to_v_ip"):
+                parts[f"{block}.{name}.weight"] = torch.randn(width, text)
+                if flux:
+                    parts[f"{block}.{name}.bias"] = torch.zeros(width)
+    encoder.save_pretrained(folder / "models/image_encoder")
+    save_file(parts, folder / "models/ip.safetensors")
     return folder
+
+
+def _cross_attention_widths(unet: UNet2DConditionModel) -> list[int]:
+    names = [name.removesuffix(".processor") for name in unet.attn_processors]
+    return [unet.get_submodule(name).inner_dim for name in names if name.endswith("attn2")]
 
 
 def save_single_file(folder: Path, path: Path) -> Path:

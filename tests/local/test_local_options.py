@@ -22,6 +22,7 @@ from runner.settings.errors import PrerequisiteError, RequestError
 from tests import tiny
 from tests.local.drawings import Drawings, distance, pixels
 from tests.local.driver import Driver, Notebook, cell, distinct, make_provider, opened
+from tests.tiny_more import build_more
 
 Folder = Callable[[tiny.Family], Path]
 OpenDriver = Callable[[tiny.Family], Driver]
@@ -37,7 +38,7 @@ RARE_FLOW = ("flow_lcm", "deis")
 
 
 def made(folder: Path, options: dict[str, Any], *cells: Any, **settings: Any) -> list[bytes]:
-    with opened(folder, batch_size=2, options=options, **settings) as driver:
+    with opened(folder, options=options, **{"batch_size": 2} | settings) as driver:
         return driver.files(*(cells or (FOX,)))
 
 
@@ -292,41 +293,80 @@ def test_channels_last_is_as_good_as_the_same(tiny_folder: Folder) -> None:
     assert distance(pixels(plain[0]), pixels(turned[0])) < 2
 
 
-def test_a_learned_word(tiny_folder: Folder, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "parts"),
+    [
+        ("sd15", {"emb_params": 32}),
+        ("sdxl", {"clip_l": 32, "clip_g": 32}),
+        ("flux", {"clip_l": 32, "t5": 64}),
+    ],
+)
+def test_a_learned_word(
+    family: tiny.Family, parts: dict[str, int], tiny_folder: Folder, tmp_path: Path
+) -> None:
     import torch
     from safetensors.torch import save_file
 
-    path = tmp_path / "toy.safetensors"
-    save_file({"emb_params": torch.full((2, 32), 0.5)}, path)
-    options = {"textual_inversions": [{"name": str(path), "token": "<toy>"}]}
+    def word(**vectors: int) -> dict[str, Any]:
+        path = tmp_path / f"{'-'.join(vectors)}.safetensors"
+        save_file({name: torch.full((2, width), 0.5) for name, width in vectors.items()}, path)
+        return {"textual_inversions": [{"name": str(path), "token": "<toy>"}]}
+
+    folder, options = tiny_folder(family), word(**parts)
     cells = cell("a red fox", 7), cell("a red <toy>", 7)
-    with_word, without = (
-        made(tiny_folder("sd15"), options, *cells),
-        made(tiny_folder("sd15"), {}, *cells),
-    )
+    without, with_word = made(folder, {}, *cells), made(folder, options, *cells)
     assert with_word[0] == without[0]
     assert with_word[1] != without[1]
+    if len(parts) > 1:  # Each encoder reads its own.
+        first = dict(list(parts.items())[:1])
+        assert distinct([with_word[1], made(folder, word(**first), *cells)[1], without[1]])
+    for wrong, reason in (
+        (word(clip_l=48), "vectors of 32 numbers, not of 48"),
+        (word(clip_g=32, other=32), "clip_g, other, not the vectors of one word"),
+    ):
+        with pytest.raises(RequestError, match=reason), opened(folder, options=wrong):
+            pass
+
+
+def test_learned_words_are_files_and_not_for_every_family(tiny_folder: Folder) -> None:
+    options = {"textual_inversions": [{"name": "owner/toy", "token": "<toy>"}]}
+    assert "no file owner/toy" in refused(tiny_folder("sd15"), **options)
     assert "1, 2, XL and of FLUX do" in refused(tiny_folder("sd3"), **options)
 
 
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux"])
 def test_an_ip_adapter_shows_its_picture(
-    tiny_folder: Folder, tmp_path: Path, drawings: Drawings
+    family: tiny.Family, tiny_folder: Folder, tmp_path: Path, drawings: Drawings
 ) -> None:
-    folder = tiny.build_ip_adapter(tmp_path / "ip")
+    folder = tiny.build_ip_adapter(tmp_path / "ip", family)
 
-    def adapter(image: str, scale: float) -> dict[str, Any]:
-        own = {"name": str(folder), "file": "ip.safetensors", "subfolder": "models"}
-        return {"ip_adapter": {**own, "image": image, "scale": scale}}
+    def adapter(image: str, **more: Any) -> dict[str, Any]:
+        own = {"name": str(folder), "file": "ip.safetensors", "subfolder": "models", "scale": 1.0}
+        return {"ip_adapter": {**own, "image": image, **more}}
 
-    base = tiny_folder("sd15")
-    files = [
-        made(base, adapter(drawings.image, 1.0))[0],
-        made(base, adapter(drawings.other, 1.0))[0],
-        made(base, {})[0],
-    ]
-    assert distinct(files)
-    assert made(base, adapter(drawings.image, 1.0))[0] == files[0]
-    assert "1, 2 and XL do" in refused(tiny_folder("sd3"), **adapter(drawings.image, 1.0))
+    base, cells = tiny_folder(family), [cell("a red fox", 7), cell("a cat", 3)]
+    shown = made(base, adapter(drawings.image), *cells)
+    others = (adapter(drawings.image, scale=0.3), adapter(drawings.other), {})
+    assert distinct([*shown, *(made(base, each, *cells)[0] for each in others)])
+    # The encoder may be elsewhere; with a pickle in its place nothing is loaded.
+    elsewhere = (folder / "models/image_encoder").rename(tmp_path / "encoder")
+    moved = adapter(drawings.image, image_encoder=str(elsewhere))
+    assert made(base, moved, *cells)[0] == shown[0]
+    weights = elsewhere / "model.safetensors"
+    weights.rename(elsewhere / "pytorch_model.bin")
+    with pytest.raises(RequestError, match="does not fit"), opened(base, options=moved):
+        pass
+
+
+def test_an_option_that_a_family_has_not_names_those_that_have(
+    tmp_path: Path, drawings: Drawings
+) -> None:
+    folder = build_more("pixart", tmp_path / "pixart")
+    lora = tiny.build_lora(tmp_path / "style.safetensors", 1)
+    image = {"name": "a", "file": "b.safetensors", "image": drawings.image}
+    message = refused(folder, loras=[{"name": str(lora)}], ip_adapter=image)
+    assert "loras: PixArtSigmaPipeline takes no LoRAs; pipelines of Stable Diffusion" in message
+    assert "ip_adapter: PixArtSigmaPipeline takes none; pipelines of Stable Diffusion" in message
 
 
 def test_pickles_and_missing_files_are_told(tiny_folder: Folder) -> None:
@@ -492,8 +532,11 @@ def test_weighting_is_part_of_the_id_and_refused_where_it_does_nothing(
     assert "clip_skip" in refused(tiny_folder("sd15"), clip_skip=1, **weighed)
 
 
-def test_loras_add_up_by_their_weights(tiny_folder: Folder, tmp_path: Path) -> None:
-    one, two = (tiny.build_lora(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2))
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux"])
+def test_loras_add_up_by_their_weights(
+    family: tiny.Family, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    one, two = (tiny.build_lora(tmp_path / f"{seed}.safetensors", seed, family) for seed in (1, 2))
 
     def loras(*weights: float, **more: Any) -> dict[str, Any]:
         named = [
@@ -505,20 +548,23 @@ def test_loras_add_up_by_their_weights(tiny_folder: Folder, tmp_path: Path) -> N
     def identity(options: dict[str, Any]) -> str:
         return json.dumps(make_provider(base, options=options).identity(), sort_keys=True)
 
-    base = tiny_folder("sd15")
-    plain = made(base, {})[0]
-    asked = [loras(1.0), loras(0.5), loras(1.0, 1.0), loras(1.0, 0.5)]
-    files = [made(base, options)[0] for options in asked]
+    def paint(options: dict[str, Any]) -> list[bytes]:
+        return made(base, options, cell("a red fox", 7), batch_size=1)
+
+    base = tiny_folder(family)
+    plain = paint({})[0]
+    asked = [loras(0.5), loras(1.0, 1.0), loras(1.0, 0.5)]
+    files = [paint(options)[0] for options in asked]
     assert distinct([plain, *files])
-    assert made(base, loras(0.0, 0.0))[0] == plain
-    fused = made(base, loras(1.0, 1.0, fuse_loras=True))[0]
-    assert distance(pixels(fused), pixels(files[2])) < 2
+    assert paint(loras(0.0, 0.0))[0] == plain
+    fused = paint(loras(1.0, 1.0, fuse_loras=True))[0]
+    assert distance(pixels(fused), pixels(files[1])) < 2
     # Ids follow the weights in the file and the weight that is asked, not the path.
     ids = [identity(options) for options in ({}, *asked)]
-    assert len(set(ids)) == 5
+    assert len(set(ids)) == 4
     copy = tmp_path / "elsewhere.safetensors"
     copy.write_bytes(one.read_bytes())
-    assert identity({"loras": [{"name": str(copy), "weight": 0.5}]}) == ids[2]
+    assert identity({"loras": [{"name": str(copy), "weight": 0.5}]}) == ids[1]
     copy.write_bytes(two.read_bytes())
     assert identity({"loras": [{"name": str(copy), "weight": 0.5}]}) not in ids
 

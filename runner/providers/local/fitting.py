@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from runner.providers.local.identity import file_hashes
-from runner.providers.local.options import NOT_IDENTITY, DiffusersOptions
+from runner.providers.local.options import NOT_IDENTITY, DiffusersOptions, IpAdapter
 from runner.providers.local.preflight import Facts
 from runner.providers.local.refine import refiner_facts, refiner_identity
 from runner.providers.local.schedulers import choose
@@ -86,6 +86,7 @@ def options_identity(options: DiffusersOptions, model: ModelSettings) -> dict[st
     if (adapter := options.ip_adapter) is not None:
         asked["ip_adapter"] = {
             "weights": _content(adapter.name, str(Path(adapter.subfolder) / adapter.file)),
+            "encoder": _encoder_content(adapter),
             "image": _content(adapter.image, None),
             "scale": adapter.scale,
         }
@@ -111,6 +112,12 @@ def _content(name: str, file: str | None) -> Json:
         files = [path / file] if file else sorted(path.glob("*.safetensors"))
         return digest(file_hashes([each for each in files if each.is_file()], path))
     return f"{name}/{file}" if file else name
+
+
+def _encoder_content(adapter: IpAdapter) -> Json:
+    where, folder = adapter.encoder()
+    path = Path(where).expanduser()
+    return _content(str(path / folder), None) if path.is_dir() else f"{where}/{folder}"
 
 
 def _problems(facts: Facts, options: DiffusersOptions) -> Iterator[str]:
@@ -146,7 +153,7 @@ def _problems(facts: Facts, options: DiffusersOptions) -> Iterator[str]:
             f"provider.options.drop_t5: {cls} cannot do without its text encoder; Stable "
             "Diffusion 3 can"
         )
-    name, network = denoiser(facts)
+    network = denoiser(facts)[1]
     wants_network = options.attention or options.step_cache or options.compile
     text = source_of("models", network) if wants_network else ""
     for option, asked, word in (
@@ -159,19 +166,22 @@ def _problems(facts: Facts, options: DiffusersOptions) -> Iterator[str]:
                 f"provider.options.{option}: {network or 'this model'} cannot do that; "
                 f"{listed(models_with(word), 8)} can"
             )
-    wants_weights = bool(options.loras or options.textual_inversions or options.ip_adapter)
+    wants_weights = bool(options.loras or options.textual_inversions)
     source = source_of("pipelines", cls) if wants_weights else ""
     if options.loras and _LORA_MIXIN not in source:
-        yield f"provider.options.loras: {cls} takes no LoRAs"
+        yield (
+            f"provider.options.loras: {cls} takes no LoRAs; pipelines of Stable Diffusion, FLUX, "
+            "Qwen-Image, Z-Image, Sana and most others do"
+        )
     if options.textual_inversions and "TextualInversionLoaderMixin" not in source:
         yield (
             f"provider.options.textual_inversions: {cls} takes none; pipelines of Stable "
             "Diffusion 1, 2, XL and of FLUX do"
         )
-    if options.ip_adapter is not None and not (name == "unet" and "IPAdapterMixin" in source):
+    if options.ip_adapter is not None and "ip_adapter_image" not in facts.signature.call:
         yield (
-            f"provider.options.ip_adapter: {cls} takes none here; pipelines of Stable Diffusion 1, "
-            "2 and XL do"
+            f"provider.options.ip_adapter: {cls} takes none; pipelines of Stable Diffusion 1, 2, "
+            "XL and 3, of FLUX and of Kolors do"
         )
     if options.keep_unmasked and facts.kind != "inpaint":
         yield f"provider.options.keep_unmasked needs pipeline=inpaint, not {facts.kind}"
@@ -207,7 +217,7 @@ def _pickles(options: DiffusersOptions) -> Iterator[str]:
                 f"provider.options.{option}: {given} can run code when it is read; only "
                 ".safetensors files are loaded"
             )
-        elif path.suffix == ".safetensors" and not path.is_file():
+        elif not path.is_file() and (path.suffix == ".safetensors" or option[0] == "t"):
             yield f"provider.options.{option}: no file {name}"
         elif option == "loras" and file is None and not path.is_file() and len(_weights(path)) != 1:
             yield (

@@ -106,6 +106,8 @@ def hub_commits(
     files = {path: "config.json" for path in model.components.values() if path is not None}
     files |= {lora.name: lora.file for lora in options.loras if lora.file is not None}
     if (adapter := options.ip_adapter) is not None:
+        where, folder = adapter.encoder()
+        files[where] = (Path(folder) / "config.json").as_posix()
         files[adapter.name] = (Path(adapter.subfolder) / adapter.file).as_posix()
     if "depth" in (settings.pipeline.preprocessor or ()):
         files[options.depth_model] = "config.json"

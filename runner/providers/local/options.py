@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Literal
 
 from pydantic import Field
@@ -44,6 +45,22 @@ class IpAdapter(Section):
     subfolder: str = Field("", description="folder of the file, such as models")
     image: str = Field(description="the picture: a path")
     scale: float = Field(0.6, ge=0, le=1, description="how much the picture counts")
+    image_encoder: str | None = Field(
+        None,
+        description="folder or Hub id of what sees the picture, such as "
+        "openai/clip-vit-large-patch14 for FLUX; null: it is in name",
+    )
+    encoder_folder: str | None = Field(
+        None,
+        description="its folder there; null: image_encoder beside the file, or with image_encoder "
+        "the uppermost",
+    )
+
+    def encoder(self) -> tuple[str, str]:
+        """Folder or Hub id of the image encoder, and its folder there."""
+        beside = "" if self.image_encoder else str(PurePosixPath(self.subfolder, "image_encoder"))
+        folder = beside if self.encoder_folder is None else self.encoder_folder
+        return self.image_encoder or self.name, folder
 
 
 class Refiner(Section):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import itertools
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from runner.providers.local.fitting import denoiser, lora_file
+from runner.providers.local.adapters import add_weights
+from runner.providers.local.fitting import denoiser
 from runner.providers.local.options import DiffusersOptions, Offload
 from runner.providers.local.preflight import Facts
 from runner.providers.local.repairs import let_clip_be_skipped
@@ -64,7 +61,7 @@ def tune(
     if options.scheduler is not None:
         choice = choose(options.scheduler, type(pipe.scheduler).__name__)
         pipe.scheduler = choice.make(pipe.scheduler)
-    _add_weights(pipe, options, commits)
+    add_weights(pipe, options, commits)
     if options.clip_skip is not None:
         let_clip_be_skipped(pipe)
     network = getattr(pipe, denoiser(facts)[0], None)
@@ -122,64 +119,6 @@ def place(
 def compile_blocks(pipe: DiffusionPipeline, facts: Facts) -> None:
     """Compile the blocks that repeat; the first batch of every size then takes its time."""
     getattr(pipe, denoiser(facts)[0]).compile_repeated_blocks(fullgraph=True)
-
-
-def _add_weights(
-    pipe: DiffusionPipeline, options: DiffusersOptions, commits: Mapping[str, str]
-) -> None:
-    for inversion in options.textual_inversions:
-        path = Path(inversion.name).expanduser()
-        with _fitting(pipe, "textual_inversions", inversion.name):
-            pipe.load_textual_inversion(str(path), token=inversion.token, use_safetensors=True)
-    if options.loras:
-        _add_loras(pipe, options, commits)
-    if (adapter := options.ip_adapter) is not None:
-        local = Path(adapter.name).expanduser()
-        with _fitting(pipe, "ip_adapter", adapter.name):
-            pipe.load_ip_adapter(
-                str(local) if local.exists() else adapter.name,
-                subfolder=adapter.subfolder,
-                weight_name=adapter.file,
-                revision=commits.get(adapter.name),
-            )
-            pipe.set_ip_adapter_scale(adapter.scale)
-
-
-def _add_loras(
-    pipe: DiffusionPipeline, options: DiffusersOptions, commits: Mapping[str, str]
-) -> None:
-    names = [f"lora{number}" for number in range(len(options.loras))]
-    for name, lora in zip(names, options.loras, strict=True):
-        folder, file = lora_file(lora.name, lora.file)
-        with _fitting(pipe, "loras", lora.name), warnings.catch_warnings():
-            # Several on one network are what is asked for.
-            warnings.filterwarnings("ignore", "Already found a `peft_config`")
-            pipe.load_lora_weights(
-                folder,
-                weight_name=file,
-                adapter_name=name,
-                use_safetensors=True,
-                revision=commits.get(lora.name),
-            )
-            if name not in itertools.chain(*pipe.get_list_adapters().values()):
-                raise ValueError("none of its weights are for this model")
-    # Without it only the last one that was loaded would count.
-    pipe.set_adapters(names, [lora.weight for lora in options.loras])
-    if options.fuse_loras:
-        pipe.fuse_lora(adapter_names=names)
-
-
-@contextmanager
-def _fitting(pipe: DiffusionPipeline, option: str, name: str) -> Iterator[None]:
-    """What goes wrong while further weights are loaded is said in one sentence."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RequestError(
-            f"provider.options.{option}: {name} does not fit {type(pipe).__name__}: "
-            f"{reason.removesuffix(':')}"
-        ) from error
 
 
 def _cache_config(pipe: DiffusionPipeline, options: DiffusersOptions) -> Any:
