@@ -26,7 +26,7 @@ from runner.settings.cell import Json
 from runner.settings.errors import RunnerError
 from runner.settings.schema import DeviceSettings, VariantSettings
 from tests import tiny
-from tests.conftest import RunCli, cli_command
+from tests.conftest import REPOSITORY, RunCli, cli_command
 from tests.local.driver import Driver, cell
 from tests.local.driver import make_provider as make_single
 
@@ -193,23 +193,52 @@ def test_no_gpu_and_no_number_is_one_sentence(run_cli: RunCli) -> None:
     assert len(done.err.strip().splitlines()) == 1
 
 
+JOB = ("-m", "prompt=a red circle,a blue star", "seed=1,2", "steps=2", "device.threads=1")
+
+
+def hashes(run: Path) -> list[tuple[str, str]]:
+    lines = (run / "images/metadata.jsonl").read_text().splitlines()
+    return [(row["cell_id"], row["sha256"]) for row in map(json.loads, lines)]
+
+
+@pytest.mark.long
+def test_launchers_make_what_one_process_makes(run_cli: RunCli, tmp_path: Path) -> None:
+    one = run_cli(*JOB, "device=cpu", "hydra.sweep.dir=one")
+    assert one.code == 0, one.text
+    launchers = {
+        # One process: accelerate starts several on processors of one machine only through MPI.
+        "accelerate": ("accelerate", "launch", "--cpu", "--num_processes", "2"),
+        "ranks": ("accelerate", "launch", "--multi_gpu", "--num_processes", "2"),
+        "torchrun": ("torchrun", "--standalone", "--nproc-per-node", "2"),
+    }
+    for name, (program, *words) in launchers.items():
+        command = [str(Path(sys.executable).with_name(program)), *words, "-m", "runner", *JOB]
+        done = subprocess.run(
+            [*command, f"hydra.sweep.dir={name}"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert hashes(tmp_path / name) == hashes(tmp_path / "one")
+        assert done.stdout.count("4 images made, 4 of 4 there") == 1, done.stdout
+        assert "Traceback" not in done.stderr
+
+
 def test_two_processes_make_what_one_makes(run_cli: RunCli, tmp_path: Path) -> None:
-    job = ("-m", "prompt=a red circle,a blue star", "seed=1,2", "steps=2", "device.threads=1")
-    one = run_cli(*job, "device=cpu", "hydra.sweep.dir=one")
+    one = run_cli(*JOB, "device=cpu", "hydra.sweep.dir=one")
     assert one.code == 0, one.text
     # As a launcher starts two ranks: the first does it all, the other leaves.
     ranks = {"WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": ""}
-    other = run_cli(*job, "device=auto", "hydra.sweep.dir=two", env={**ranks, "RANK": "1"})
+    other = run_cli(*JOB, "device=auto", "hydra.sweep.dir=two", env={**ranks, "RANK": "1"})
     assert (other.code, other.text) == (0, "")
-    two = run_cli(*job, "device=auto", "hydra.sweep.dir=two", env={**ranks, "RANK": "0"})
+    two = run_cli(*JOB, "device=auto", "hydra.sweep.dir=two", env={**ranks, "RANK": "0"})
     assert two.code == 0, two.text
 
-    def rows(name: str) -> list[tuple[str, str]]:
-        lines = (tmp_path / name / "images/metadata.jsonl").read_text().splitlines()
-        found = [json.loads(line) for line in lines]
-        return [(row["cell_id"], row["sha256"]) for row in found]
-
-    assert rows("two") == rows("one")
+    assert hashes(tmp_path / "two") == hashes(tmp_path / "one")
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
