@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from runner.providers.contract import Provider
 from runner.providers.registry import make_provider
 from runner.record.outcomes import RETRIED, CellOutcome
 from runner.record.paths import RunPaths
+from runner.settings.cell import Json
 from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import Settings
 
@@ -45,6 +46,7 @@ class Batch:
         command: The command line, word by word.
         again: Outcomes of earlier processes that are tried again.
         insist: Whether unknown calls are made again although their job may still be there.
+        recipes: Index of a cell to the recipe by which it is to be made again.
     """
 
     plan: Plan
@@ -57,6 +59,7 @@ class Batch:
     command: tuple[str, ...]
     again: frozenset[CellOutcome] = RETRIED
     insist: bool = False
+    recipes: Mapping[int, Mapping[str, Json]] = field(default_factory=dict)
 
 
 def plan_of(expanded: Expanded, seed: int | None = None) -> tuple[Plan, tuple[Provider, ...]]:
@@ -161,6 +164,7 @@ def make_batch(batch: Batch) -> int:
         warnings=_warnings(batch.summary),
         again=batch.again,
         insist=batch.insist,
+        recipes=batch.recipes,
         stop=stop,
         reuse=batch.settings.reuse,
         refresh=lambda: _write_report(paths.root, live=True),
@@ -191,6 +195,7 @@ def run_saved(
     again: frozenset[CellOutcome],
     command: Sequence[str],
     insist: bool = False,
+    recipes: Mapping[int, Mapping[str, Json]] | None = None,
 ) -> int:
     """Go on with a saved run, or make a copy of one from its start."""
     batch = Batch(
@@ -204,6 +209,7 @@ def run_saved(
         command=tuple(command),
         again=again,
         insist=insist,
+        recipes=recipes or {},
     )
     _check_ready(batch)
     return run_batch(batch)

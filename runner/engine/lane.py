@@ -50,6 +50,7 @@ class Shared:
         retry: Bounds of the retry loop.
         mark: Reads and writes the provenance marks of finished images.
         room: Bytes of pictures on their way.
+        recipes_before: Index of a cell to the recipe by which it is to be made again.
         resend: Whether unknown calls of earlier processes are made again.
         insist: Also those whose job may still be there, but cannot be asked.
         identities: Variant index to what is known of its weights, for the manifest.
@@ -71,6 +72,7 @@ class Shared:
     mark: Callable[[Written], Written]
     room: Room
     keep: Callable[[], Awaitable[None]]
+    recipes_before: Mapping[int, Mapping[str, Json]] = field(default_factory=dict)
     resend: bool = True
     insist: bool = False
     identities: dict[int, dict[str, Json]] = field(default_factory=dict)
@@ -204,7 +206,8 @@ class VariantRun:
                 return
             room = self._largest
             await shared.room.take(room)
-            call = Call(uuid.uuid4().hex[:16], cells)
+            recipe = shared.recipes_before.get(cells[0].index)
+            call = Call(uuid.uuid4().hex[:16], cells, recipe)
             await self._journal_sent(call, worst)
             tries.began = tries.began if tries.sent else self._now()
             tries.sent += 1

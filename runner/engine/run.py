@@ -7,7 +7,7 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -72,6 +72,8 @@ class Job:
         again: Outcomes of earlier processes that are tried again.
         insist: Whether unknown calls are made again although their job may still be there.
         stop: Whether the user asked to stop.
+        recipes: Index of a cell to the recipe by which it is to be made again; those that are not
+            here are made as the settings say.
         reuse: Whether what other runs under the same outputs folder have made is taken from there.
         refresh: Called now and then while the run goes on, on another thread.
     """
@@ -90,6 +92,7 @@ class Job:
     again: frozenset[CellOutcome] = RETRIED
     insist: bool = False
     stop: Stop = field(default_factory=Stop)
+    recipes: Mapping[int, Mapping[str, Json]] = field(default_factory=dict)
     reuse: bool = False
     refresh: Callable[[], None] | None = None
 
@@ -130,6 +133,7 @@ class _Run:
             plan=job.plan,
             store=store,
             tried=self._tried,
+            recipes_before=job.recipes,
             budget=Budget(job.limits.budget_usd, spent),
             stop=self.stop,
             progress=job.progress,
@@ -261,11 +265,21 @@ class _Run:
             if key not in limiters:
                 limiters[key] = Limiter(job.limits, job.retry)
                 self.stop.on_request.append(limiters[key].wake)
-            calls = partial(self.plan.variant_calls, variant.index, provider, self._todo)
+            calls = partial(self._calls, variant.index, provider)
             sent = earlier.get(variant.index, ())
             run = VariantRun(self.shared, variant, provider, limiters[key], calls, sent)
             lanes.setdefault(key, []).append(run)
         return list(lanes.values())
+
+    def _calls(self, variant: int, provider: Provider) -> Iterator[tuple[Cell, ...]]:
+        """Cells that may share a call; what is to be made by another recipe is apart."""
+        recipes = self.job.recipes
+        for recipe in [None, *{id(each): each for each in recipes.values()}.values()]:
+
+            def todo(index: int, recipe: Mapping[str, Json] | None = recipe) -> bool:
+                return recipes.get(index) is recipe and self._todo(index)
+
+            yield from self.plan.variant_calls(variant, provider, todo if recipes else self._todo)
 
     def _earlier(self) -> dict[int, list[Sent]]:
         """Calls of earlier processes whose job may still be there, by variant."""

@@ -112,10 +112,17 @@ class Call:
     """What is sent at once: one or more cells of one variant.
 
     All cells agree on every key that is not in :attr:`Capabilities.shared_call_keys`.
+
+    Attributes:
+        call_id: Names the attempt.
+        cells: The images that are asked.
+        recipe: How their images were made before (:attr:`Answer.recipe`), where a run is made
+            again and that is not what its settings say.
     """
 
     call_id: str
     cells: tuple[Cell, ...]
+    recipe: Mapping[str, Json] | None = None
 
     @property
     def params(self) -> CellParams:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from runner.images import BadImage, compare
+from runner.record.manifest import read_manifest
 from runner.record.paths import RunPaths
-from runner.record.reader import JournalReader
+from runner.record.reader import JournalReader, Places
 from runner.record.rows import ImageRow
 from runner.record.state import load_state
+from runner.settings.cell import Json
 
 Verdict = Literal[
     "identical-bytes",
@@ -74,6 +76,34 @@ def compare_runs(
                 yield _judge(old, row, new, match, reproducible(row))
             else:
                 yield CellVerdict(row, None, "missing")
+
+
+def unusual_recipes(
+    paths: RunPaths, usual: Sequence[Json], places: Places | None = None
+) -> dict[int, Mapping[str, Json]]:
+    """Recipes of the images that were not computed in batches of the size that is asked.
+
+    A run that goes short of memory goes on with smaller batches, and the size of a batch is the
+    one thing about it that changes pixels.
+
+    Args:
+        paths: The run.
+        usual: The batch size that is asked of each variant.
+        places: Where its cells stand now, if its plan was amended.
+
+    Returns:
+        Index of a cell to its recipe; nothing for cells that were made as asked.
+    """
+    recipes = read_manifest(paths).recipes
+    if {recipe.get("batch_size") for recipe in recipes.values()} <= set(usual):
+        return {}
+    found: dict[int, Mapping[str, Json]] = {}
+    with JournalReader(paths, load_state(paths), places) as rows:
+        for row in rows.images():
+            recipe = recipes.get(row.recipe or "", {})
+            if recipe.get("batch_size", usual[row.variant]) != usual[row.variant]:
+                found[row.index] = recipe
+    return found
 
 
 def _judge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,12 @@ def spoil_decoding(pipe: Any, slot: int) -> None:
     pipe.vae.decode = spoilt
 
 
-def refuse_more_than(images: int, network: torch.nn.Module, argument: str) -> None:
-    """Let a network run out of memory on larger batches."""
+def refuse_more_than(images: int, network: torch.nn.Module, argument: str, after: int = 0) -> None:
+    """Let a network run out of memory on larger batches, after so many that it can still do."""
+    calls = itertools.count()
 
     def weigh(_: object, __: object, arguments: dict[str, Any]) -> None:
-        if len(arguments[argument]) > images:
+        if len(arguments[argument]) > images and next(calls) >= after:
             raise torch.OutOfMemoryError(FULL)
 
     network.register_forward_pre_hook(weigh, with_kwargs=True)
@@ -172,3 +174,44 @@ def test_a_run_with_little_memory_and_a_bad_image(
     assert [(row["index"], row["outcome"], row["kind"]) for row in missing] == [
         (index, "failed", "nan") for index in (1, 3, 5)
     ]
+
+
+def test_images_of_smaller_batches_are_made_again_as_they_were(
+    tiny_folder: Folder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    load_pipeline = load.load_pipeline
+
+    def loaded(*args: Any) -> Any:
+        pipe = load_pipeline(*args)
+        refuse_more_than(4, pipe.unet, "encoder_hidden_states", after=2)  # the steps of one call
+        return pipe
+
+    monkeypatch.chdir(tmp_path)
+    model = ["model=hub/sdxl", "model.variant=null", f"model.name={tiny_folder('sdxl')}"]
+    sizes = ["size=64x64", "steps=2", "device=cpu", "device.threads=1", "device.batch_size=4"]
+    with monkeypatch.context() as short:
+        short.setattr(load, "load_pipeline", loaded)
+        load.forget()
+        assert not run(
+            ["-m", *model, *sizes, "prompt=a fox", "seed=range(0,9)", "hydra.sweep.dir=run"]
+        )
+        load.forget()
+
+    def batches(folder: Path) -> list[Any]:
+        recipes = manifest(folder)["recipes"]
+        return [recipes[row["recipe"]]["batch_size"] for row in rows(folder)]
+
+    assert batches(tmp_path / "run") == [4] * 4 + [2] * 5
+    capsys.readouterr()
+    assert run(["rerun", "run"]) == 0
+    assert "9 identical-bytes" in capsys.readouterr().out
+    (again,) = (tmp_path / "outputs").glob("*/*")
+    assert batches(again) == [4] * 4 + [2] * 5
+    assert not any(row["warnings"] for row in rows(again))
+    # What is set anew is what is done, and then some are not the same any more.
+    run(["rerun", "run", "device.batch_size=4"])
+    assert "9 identical-bytes" not in capsys.readouterr().out
+    load.forget()

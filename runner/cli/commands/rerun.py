@@ -6,18 +6,20 @@ import datetime
 import json
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from runner.cli.batch import fresh_folder, run_saved
-from runner.cli.saved import Saved, read_saved, run_folder
+from runner.cli.saved import Saved, read_saved, run_folder, saved_places
 from runner.record.atomic import put_durably
 from runner.record.facts import package_versions
 from runner.record.manifest import read_manifest
 from runner.record.outcomes import RETRIED
 from runner.record.paths import RunPaths
-from runner.record.rerun import CellVerdict, compare_runs
+from runner.record.rerun import CellVerdict, compare_runs, unusual_recipes
 from runner.record.rows import ImageRow
+from runner.settings.cell import Json
 
 _GOOD = frozenset({"identical-bytes", "identical-pixels", "near", "not-reproducible-by-contract"})
 
@@ -25,7 +27,8 @@ _GOOD = frozenset({"identical-bytes", "identical-pixels", "near", "not-reproduci
 def command(argv: list[str]) -> int:
     """Make the run again in a new folder; 0 if every cell came out the same or near."""
     paths = run_folder(argv, "rerun", overrides=True)
-    saved = read_saved(paths, [text for text in argv if "=" in text])
+    overrides = [text for text in argv if "=" in text]
+    saved = read_saved(paths, overrides)
     now = datetime.datetime.now()
     root = fresh_folder(Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}")
     root.mkdir(parents=True)
@@ -35,8 +38,16 @@ def command(argv: list[str]) -> int:
     shutil.copyfile(paths.plan, root / "plan.json")
     _tell_drift(paths)
     again = replace(saved, paths=RunPaths(root))
-    code = run_saved(again, again=RETRIED, command=("rerun", *argv))
+    anew = any(text.startswith("device.batch_size=") for text in overrides)
+    recipes = {} if anew else _recipes(saved)
+    code = run_saved(again, again=RETRIED, command=("rerun", *argv), recipes=recipes)
     return max(code if code in {2, 3, 130} else 0, _compare(saved, again))
+
+
+def _recipes(saved: Saved) -> Mapping[int, Mapping[str, Json]]:
+    """How the images were made that the run could not make as it was asked to."""
+    asked = [provider.settings.device.batch_size for provider in saved.providers]
+    return unusual_recipes(saved.paths, asked, saved_places(saved.paths))
 
 
 def _compare(old: Saved, new: Saved) -> int:

@@ -273,7 +273,7 @@ class DiffusersProvider(Provider):
             listener.progress(call, done, total)
 
         samples, batch_size = await self._stoppable(
-            lambda stop: opened.sampler.run(items, arguments, stop, progress)
+            lambda stop: opened.sampler.run(items, arguments, stop, progress, _batch_size(call))
         )
         finisher = Finisher(
             opened.params,
@@ -363,6 +363,12 @@ def _seed(cell: Cell) -> int:
     if cell.image_seed is None:
         raise ProviderError("invalid", "a local image needs a seed", code="no_seed")
     return cell.image_seed
+
+
+def _batch_size(call: Call) -> int | None:
+    """In batches of what size the images were computed that are made again."""
+    size = (call.recipe or {}).get("batch_size")
+    return size if isinstance(size, int) else None
 
 
 def _first_line(error: Exception) -> str:

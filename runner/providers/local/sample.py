@@ -127,6 +127,7 @@ class Sampler:
         arguments: Mapping[str, Json],
         stop: threading.Event,
         progress: Progress,
+        batch_size: int | None = None,
     ) -> tuple[list[Sample | Exception], int]:
         """Compute images, all of them in batches of one size.
 
@@ -138,20 +139,20 @@ class Sampler:
             arguments: Further arguments of the pipeline's call, shared by all.
             stop: Set from another thread to end the call after the step in progress.
             progress: Told after each step, on this thread.
+            batch_size: Another size of the batches than :attr:`batch_size`.
 
         Returns:
             One sample per item, or what the pipeline raised for it; and the size of the batches:
-            smaller than :attr:`batch_size`, from now on, if the memory does not suffice for
-            images of this size.
+            smaller than asked, from now on, if the memory does not suffice for images of this size.
 
         Raises:
             StoppedError: ``stop`` was set.
             ProviderError: Not even one image fits into the memory.
             Exception: What the pipeline raised, if it raised it for every image.
         """
-        shape = _shape(items[0], arguments)
+        shape, asked = _shape(items[0], arguments), batch_size or self.batch_size
         while True:
-            size = min(self.batch_size, self._fitting.get(shape, self.batch_size))
+            size = min(asked, self._fitting.get(shape, asked))
             try:
                 made = self._batches(items, size, arguments, stop, progress)
             except Exception as error:
@@ -159,7 +160,7 @@ class Sampler:
                 if not _is_out_of_memory(error):
                     raise
             else:
-                return [_said(one, size, self.batch_size) for one in made], size
+                return [_said(one, size, asked) for one in made], size
             # Outside of the handler, whose traceback holds the tensors of the failed batch.
             free_memory()
             if size == 1:
