@@ -486,6 +486,26 @@ def test_a_refiner_is_named_by_its_content_and_only_sdxl_takes_one(
         assert words in message
 
 
+def test_base_and_refiner_have_a_step_at_least(
+    tiny_folder: Folder, refiner: dict[str, Any], drawings: Drawings
+) -> None:
+    options = {"refiner": refiner | {"high_noise_frac": 0.8}, "scheduler": "euler_trailing"}
+    with opened(tiny_folder("sdxl"), batch_size=1, options=options, pipeline="img2img") as driver:
+
+        def problems(steps: int, strength: float) -> str:
+            asked = cell("a red fox", 7, steps=steps, image=drawings.image, strength=strength)
+            found = driver.provider.check(asked.params)
+            if not found:
+                driver.files(asked)
+                assert driver.pipe.num_timesteps >= 1
+                assert driver.refiner.num_timesteps >= 1
+            return " ".join(found)
+
+        assert problems(5, 1.0) == ""
+        assert "less than one of them is the refiner's; take at least 5" in problems(4, 1.0)
+        assert "all of them are the refiner's; take more, a greater" in problems(5, 0.3)
+
+
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "flux"])
 def test_words_are_weighed_and_long_prompts_read_to_their_end(
     family: tiny.Family, tiny_folder: Folder, tiny_driver: OpenDriver

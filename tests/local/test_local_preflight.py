@@ -113,6 +113,29 @@ def test_other_families_share_a_batch_only_among_seeds(tmp_path: Path) -> None:
     assert make_provider(folder).capabilities().shared_call_keys == {"seed"}
 
 
+@pytest.mark.parametrize(
+    ("name", "channels", "kind", "said"),
+    [
+        ("StableDiffusionXLPipeline", 9, "text2img", "made for inpainting and has no pipeline"),
+        ("StableDiffusionXLPipeline", 9, "inpaint", None),
+        ("StableDiffusionXLPipeline", 4, "inpaint", None),
+        ("KandinskyV22CombinedPipeline", 4, "text2img", None),
+        ("KandinskyV22CombinedPipeline", 4, "inpaint", "take one that was, such as kandinsky-com"),
+        ("KandinskyV22CombinedPipeline", 9, "inpaint", None),
+    ],
+)
+def test_a_network_that_is_shown_a_mask_only_inpaints_and_kandinsky_needs_one(
+    name: str, channels: int, kind: str, said: str | None, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path, name, unet={"in_channels": channels})
+    provider = make_provider(folder, pipeline=kind)
+    if said is None:
+        provider.check_ready()
+    else:
+        with pytest.raises(RequestError, match=said):
+            provider.check_ready()
+
+
 def test_classes_are_found_by_name_and_by_family() -> None:
     names = pipeline_names()
     assert len(names) > 200

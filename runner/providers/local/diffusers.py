@@ -31,7 +31,7 @@ from runner.providers.local.options import CALLS_LOOKED_AT, LARGEST_TRIED, Diffu
 from runner.providers.local.params import CallParams
 from runner.providers.local.preflight import Facts, read_facts
 from runner.providers.local.preprocess import check_preprocessor
-from runner.providers.local.refine import find_refiner, refiner_model
+from runner.providers.local.refine import find_refiner, refiner_model, share_problem
 from runner.providers.local.source import (
     Source,
     find_controlnets,
@@ -164,7 +164,10 @@ class DiffusersProvider(Provider):
 
     def check(self, params: CellParams) -> Sequence[str]:
         """Form and divisibility of the size: diffusers only warns, and makes another size."""
-        return self._params.problems(params)
+        problems, refiner, steps = self._params.problems(params), self.options.refiner, None
+        if refiner is not None and (steps := self._params.steps(params)) is not None:
+            problems = [*problems, *filter(None, [share_problem(refiner, steps, params.strength)])]
+        return problems
 
     def check_ready(self) -> None:
         """Libraries are installed, and the model's files are there, whole and harmless.

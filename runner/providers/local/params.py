@@ -134,6 +134,11 @@ class CallParams:
         )
         return tuple(problem for problem in found if problem)
 
+    def steps(self, params: CellParams) -> int | None:
+        """How many are asked, or the class's own number; ``None`` where nobody tells."""
+        steps = params.steps or self._default(self.native.get("steps", ""))
+        return steps if isinstance(steps, int) else None
+
     @property
     def multiple(self) -> int:
         """What both sides of a picture must be multiples of; 8 where the class does not say."""
@@ -186,8 +191,8 @@ class CallParams:
         strength = params.strength
         if strength is None or "strength" not in self.native:
             return None
-        steps = params.steps or self._default(self.native.get("steps", ""))
-        if not isinstance(steps, int) or int(steps * strength) >= 1:
+        steps = self.steps(params)
+        if steps is None or int(steps * strength) >= 1:
             return None
         return (
             f"pipeline.strength={strength:g} of {steps} steps is less than one step; take at least "

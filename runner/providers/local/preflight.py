@@ -28,6 +28,7 @@ from runner.settings.schema import ModelSettings
 
 _PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack")
 _ONE_FILE = (".gguf", ".safetensors")
+_INPAINTING_CHANNELS = 9
 _UNWEIGHED = ("scheduler", "tokenizer", "feature_extractor", "processor")
 """Parts of the names of components that have no weights."""
 
@@ -107,6 +108,8 @@ def read_facts(
         for path in sorted(folder.glob("*/config.json"))
         if path.parent.name in libraries
     }
+    if "unet" not in model.components:
+        _require_channels(source, kind, configs.get("unet", {}).get("in_channels"), signature.name)
     # Some classes leave the rule for sizes to the pictures that they are given.
     rules = [
         found.size_multiple(configs)
@@ -201,6 +204,20 @@ def _signature(source: Source, family: Family, kind: PipelineKind, controlled: b
     if signature is None or "prompt" not in signature.call:
         raise RequestError(f"model.name={source.name!r}: {name} makes no images from a prompt")
     return signature
+
+
+def _require_channels(source: Source, kind: PipelineKind, channels: Json, name: str) -> None:
+    """A UNet of 9 channels is shown a picture and a mask; some families inpaint with no other."""
+    if kind != "inpaint" and channels == _INPAINTING_CHANNELS:
+        raise RequestError(
+            f"model.name={source.name!r}: its UNet was made for inpainting and has no pipeline "
+            f"{kind!r}; it has 'inpaint'"
+        )
+    if kind == "inpaint" and "Kandinsky" in name and channels != _INPAINTING_CHANNELS:
+        raise RequestError(
+            f"model.name={source.name!r}: its decoder was not made for inpainting; take one that "
+            "was, such as kandinsky-community/kandinsky-2-2-decoder-inpaint"
+        )
 
 
 def _require_known_library(source: Source, component: str, library: Json) -> None:

@@ -5,6 +5,7 @@ It is a model of its own that shares the second text encoder and the autoencoder
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from runner.settings.schema import ModelSettings
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+_ROUNDING = 1e-6
 SHARED = ("text_encoder_2", "tokenizer_2", "vae")
 """Components that the base lends to its refiner."""
 
@@ -46,6 +48,27 @@ class LoadedRefiner:
 
     pipe: DiffusionPipeline
     start: float
+
+
+def share_problem(refiner: Refiner, steps: int, strength: float | None) -> str | None:
+    """What is wrong with the steps that base and refiner are to share, if something is.
+
+    Either one that gets no step hands on what it was given, and says nothing.
+    """
+    last = (1 - refiner.high_noise_frac) * steps
+    if last < 1 - _ROUNDING:
+        least = math.ceil(1 / (1 - refiner.high_noise_frac) - _ROUNDING)
+        return (
+            f"steps={steps}: less than one of them is the refiner's; take at least {least}, or a "
+            "smaller provider.options.refiner.high_noise_frac"
+        )
+    if (1 if strength is None else strength) * steps - last < 1 - _ROUNDING:
+        more = "" if strength is None else ", a greater pipeline.strength"
+        return (
+            f"steps={steps}: all of them are the refiner's; take more{more} or a greater "
+            "provider.options.refiner.high_noise_frac"
+        )
+    return None
 
 
 def refiner_model(refiner: Refiner, base: ModelSettings) -> ModelSettings:
