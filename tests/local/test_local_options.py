@@ -122,6 +122,19 @@ def test_slicing_decodes_as_a_batch_of_one_does(tiny_folder: Folder) -> None:
     assert abs(pixels(plain) - pixels(sliced)).max() <= 1
 
 
+@pytest.mark.parametrize("kind", ["text2img", "img2img"])
+def test_an_image_of_several_tiles_is_near_the_one_in_a_piece(
+    kind: str, drawings: Drawings
+) -> None:
+    large = {"size": "128x96"} | ({"image": drawings.image} if kind == "img2img" else {})
+    star = cell("a red star on a white background", 7, steps=4, **large)
+    whole, tiled = (
+        pixels(made(Path("builtin"), {"vae_tiling": yes}, star, pipeline=kind, batch_size=1)[0])
+        for yes in (False, True)
+    )
+    assert 0 < distance(whole, tiled) < 6
+
+
 def test_sequential_offload_needs_a_gpu(tiny_folder: Folder) -> None:
     with (
         pytest.raises(RequestError, match="offload=sequential needs a GPU"),
@@ -361,6 +374,9 @@ def test_an_ip_adapter_shows_its_picture(
 def test_an_option_that_a_family_has_not_names_those_that_have(
     tmp_path: Path, drawings: Drawings
 ) -> None:
+    kandinsky = build_more("kandinsky22", tmp_path / "kandinsky")
+    tiling = refused(kandinsky, vae_tiling=True)
+    assert "vae_tiling: the autoencoder of KandinskyV22CombinedPipeline cannot" in tiling
     folder = build_more("pixart", tmp_path / "pixart")
     lora = tiny.build_lora(tmp_path / "style.safetensors", 1)
     image = {"name": "a", "file": "b.safetensors", "image": drawings.image}

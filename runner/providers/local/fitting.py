@@ -166,6 +166,13 @@ def _problems(facts: Facts, options: DiffusersOptions) -> Iterator[str]:
                 f"provider.options.{option}: {network or 'this model'} cannot do that; "
                 f"{listed(models_with(word), 8)} can"
             )
+    vae = source_of("models", facts.classes.get("vae", "none"))
+    for option, word in (("vae_slicing", "use_slicing"), ("vae_tiling", "use_tiling")):
+        if getattr(options, option) and word not in vae:
+            yield (
+                f"provider.options.{option}: the autoencoder of {cls} cannot do that; those of "
+                "Stable Diffusion, FLUX, Qwen-Image, Sana and most others can"
+            )
     wants_weights = bool(options.loras or options.textual_inversions)
     source = source_of("pipelines", cls) if wants_weights else ""
     if options.loras and _LORA_MIXIN not in source:
