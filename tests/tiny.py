@@ -8,8 +8,6 @@ code around the weights. ``build`` needs the ``local`` extra; importing this mod
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -163,26 +161,6 @@ def build_lora(path: Path, seed: int, family: Family = "sd15") -> Path:
     return path
 
 
-def save_gguf(folder: Path, path: Path) -> Path:
-    """Write the transformer of a tiny folder with weights of 8 bits; returns ``path``."""
-    import gguf
-    from safetensors.numpy import load_file
-
-    eight = gguf.GGMLQuantizationType.Q8_0
-    writer = gguf.GGUFWriter(path, "flux")
-    weights = load_file(folder / "transformer/diffusion_pytorch_model.safetensors")
-    for name, weight in weights.items():
-        if weight.ndim == 2 and weight.shape[1] % 32 == 0:
-            writer.add_tensor(name, gguf.quants.quantize(weight, eight), raw_dtype=eight)
-        else:
-            writer.add_tensor(name, weight)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
 def build_ip_adapter(folder: Path, family: Family = "sd15") -> Path:
     """Write an IP-Adapter with its image encoder for a tiny pipeline; returns ``folder``."""
     import torch
@@ -241,92 +219,6 @@ def build_ip_adapter(folder: Path, family: Family = "sd15") -> Path:
 def _cross_attention_widths(unet: UNet2DConditionModel) -> list[int]:
     names = [name.removesuffix(".processor") for name in unet.attn_processors]
     return [unet.get_submodule(name).inner_dim for name in names if name.endswith("attn2")]
-
-
-def save_single_file(folder: Path, path: Path) -> Path:
-    """Write a tiny ``sd15`` folder as one checkpoint with the names of the original code.
-
-    Returns:
-        ``path``.
-    """
-    from safetensors.torch import load_file, save_file
-
-    parts = {
-        "model.diffusion_model.": (folder / "unet/diffusion_pytorch_model.safetensors", _UNET),
-        "first_stage_model.": (folder / "vae/diffusion_pytorch_model.safetensors", _VAE),
-        "cond_stage_model.transformer.text_model.": (folder / "text_encoder/model.safetensors", ()),
-    }
-    checkpoint = {}
-    for prefix, (file, renames) in parts.items():
-        for name, tensor in load_file(file).items():
-            original = name.removeprefix("text_model.")
-            for pattern, replacement in renames:
-                original = re.sub(pattern, replacement, original)
-            checkpoint[prefix + original] = tensor
-    save_file(checkpoint, path)
-    return path
-
-
-_Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
-
-_RESNET: _Renames = (
-    ("norm1", "in_layers.0"),
-    ("conv1", "in_layers.2"),
-    ("norm2", "out_layers.0"),
-    ("conv2", "out_layers.3"),
-    ("time_emb_proj", "emb_layers.1"),
-    ("conv_shortcut", "skip_connection"),
-)
-
-
-def _resnet(block: str, name: str) -> str:
-    for new, old in _RESNET:
-        name = name.replace(new, str(old))
-    return f"{block}.{name}"
-
-
-# One resnet per down block and two per up block, as `_unet` has them.
-_UNET: _Renames = (
-    (r"^time_embedding\.linear_1", "time_embed.0"),
-    (r"^time_embedding\.linear_2", "time_embed.2"),
-    (r"^conv_in", "input_blocks.0.0"),
-    (r"^conv_norm_out", "out.0"),
-    (r"^conv_out", "out.2"),
-    (r"^down_blocks\.0\.downsamplers\.0\.conv", "input_blocks.2.0.op"),
-    (
-        r"^down_blocks\.(\d)\.resnets\.0\.(.*)",
-        lambda m: _resnet(f"input_blocks.{2 * int(m[1]) + 1}.0", m[2]),
-    ),
-    (
-        r"^down_blocks\.(\d)\.attentions\.0",
-        lambda m: f"input_blocks.{2 * int(m[1]) + 1}.1",
-    ),
-    (r"^mid_block\.resnets\.(\d)\.(.*)", lambda m: _resnet(f"middle_block.{2 * int(m[1])}", m[2])),
-    (r"^mid_block\.attentions\.0", "middle_block.1"),
-    (r"^up_blocks\.0\.upsamplers\.0", "output_blocks.1.2"),
-    (
-        r"^up_blocks\.(\d)\.resnets\.(\d)\.(.*)",
-        lambda m: _resnet(f"output_blocks.{2 * int(m[1]) + int(m[2])}.0", m[3]),
-    ),
-    (
-        r"^up_blocks\.(\d)\.attentions\.(\d)",
-        lambda m: f"output_blocks.{2 * int(m[1]) + int(m[2])}.1",
-    ),
-)
-
-_VAE: _Renames = (
-    (r"down_blocks\.(\d)\.resnets", r"down.\1.block"),
-    (r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample"),
-    (r"up_blocks\.(\d)\.resnets", lambda m: f"up.{3 - int(m[1])}.block"),
-    (r"up_blocks\.(\d)\.upsamplers\.0", lambda m: f"up.{3 - int(m[1])}.upsample"),
-    (r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}"),
-    (r"mid_block\.attentions\.0", "mid.attn_1"),
-    ("group_norm", "norm"),
-    (r"to_([qkv])", r"\1"),
-    (r"to_out\.0", "proj_out"),
-    ("conv_norm_out", "norm_out"),
-    ("conv_shortcut", "nin_shortcut"),
-)
 
 
 def _pipeline(family: Family, stochastic: bool) -> DiffusionPipeline:

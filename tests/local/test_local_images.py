@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from runner.providers.contract import Answer, Call, Missing, Picture, ProviderError
-from tests import tiny
+from tests import tiny, tiny_files
 from tests.local.driver import STEPS, Driver, Notebook, cell, distinct, opened
 
 Folder = Callable[[tiny.Family], Path]
@@ -336,7 +336,7 @@ def test_a_single_file_makes_the_same_image(
     tmp_path: Path, tiny_folder: Folder, tiny_driver: OpenDriver
 ) -> None:
     folder = tiny_folder("sd15")
-    file = tiny.save_single_file(folder, tmp_path / "one.safetensors")
+    file = tiny_files.save_single_file(folder, tmp_path / "one.safetensors")
     configs = tmp_path / "configs"
     for path in (*folder.glob("*.json"), *folder.glob("*/*.json")):
         copy = configs / path.relative_to(folder)

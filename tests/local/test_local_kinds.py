@@ -18,7 +18,7 @@ from runner.providers.local import load
 from runner.providers.local.preprocess import make_preprocessor
 from runner.settings.cell import CellParams
 from runner.settings.errors import PrerequisiteError
-from tests import tiny, tiny_more
+from tests import tiny, tiny_files, tiny_more
 from tests.cli.runs import rows
 from tests.conftest import RunCli
 from tests.local.drawings import Drawings, distance, pixels
@@ -256,7 +256,7 @@ def write_matrix(
     (folder / "experiment").mkdir(parents=True)
     lora = {"name": str(tiny.build_lora(folder / "style.safetensors", 1)), "weight": 0.8}
     refiner = {"name": str(tiny.build_refiner(folder / "refiner")), "high_noise_frac": 0.6}
-    gguf = str(tiny.save_gguf(tiny_folder("flux"), folder / "q8.gguf"))
+    gguf = str(tiny_files.save_gguf(tiny_folder("flux"), folder / "q8.gguf"))
     two = [str(tiny_controlnet("sdxl"))] * 2
     extras: dict[str, tuple[tiny.Family, dict[str, Any], dict[str, Any]]] = {
         "lora": ("sd15", {"loras": [lora]}, {}),

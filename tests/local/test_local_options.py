@@ -19,7 +19,7 @@ from runner.providers.contract import Picture
 from runner.providers.local.device import suited
 from runner.providers.local.schedulers import choose
 from runner.settings.errors import PrerequisiteError, RequestError
-from tests import tiny
+from tests import tiny, tiny_files
 from tests.local.drawings import Drawings, distance, pixels
 from tests.local.driver import Driver, Notebook, cell, distinct, make_provider, opened
 from tests.tiny_more import build_more
@@ -258,7 +258,7 @@ def test_a_quantized_transformer_in_one_file(
     tiny_folder: Folder, tiny_driver: OpenDriver, tmp_path: Path
 ) -> None:
     folder = tiny_folder("flux")
-    file = tiny.save_gguf(folder, tmp_path / "q8.gguf")
+    file = tiny_files.save_gguf(folder, tmp_path / "q8.gguf")
     model = {"components": {"transformer": str(file)}}
     plain = tiny_driver("flux").files(FOX)[0]
     with opened(folder, model=model) as driver:
@@ -282,6 +282,24 @@ def test_a_quantized_transformer_in_one_file(
     ):
         with pytest.raises(RequestError, match=words):
             make_provider(folder, model={"components": {component: str(path)}}).check_ready()
+
+
+def test_a_quantized_transformer_with_the_names_of_its_authors(
+    tiny_folder: Folder, tiny_driver: OpenDriver, tmp_path: Path
+) -> None:
+    file = tiny_files.save_gguf(tiny_folder("sd3"), tmp_path / "q8.gguf")
+    plain = tiny_driver("sd3").files(FOX)[0]
+
+    def few(family: tiny.Family) -> bytes:
+        model = {"components": {"transformer": str(file)}}
+        with opened(tiny_folder(family), model=model) as driver:
+            return driver.files(FOX)[0]
+
+    made_of_it = few("sd3")
+    assert made_of_it != plain
+    assert distance(pixels(made_of_it), pixels(plain)) < 2
+    with pytest.raises(RequestError, match="not those of FluxTransformer2DModel"):
+        few("flux")
 
 
 def test_bitsandbytes_needs_a_gpu(tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,9 +265,10 @@ def _read(
         if options.quantization is not None:
             asked["quantization_config"] = quantization_config(facts, options, machine.device)
         pipe: DiffusionPipeline = _from_files(pipeline_class, source, model, asked)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        name = facts.signature.name
         raise RequestError(
-            f"model.name={source.name!r}: {facts.signature.name} cannot be loaded from it: {error}"
+            f"model.name={source.name!r}: {name} cannot be loaded from it: {_reason(error, name)}"
         ) from error
     tune(pipe, facts, options, model.commits)
     return pipe
@@ -318,8 +319,16 @@ def _component(
         return getattr(diffusers, facts.classes[name]).from_single_file(
             str(file), local_files_only=True, **asked
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise RequestError(f"{key}={path!r}: cannot be loaded: {error}") from error
+    except (OSError, ValueError, LookupError, RuntimeError) as error:
+        reason = _reason(error, facts.classes[name])
+        raise RequestError(f"{key}={path!r}: cannot be loaded: {reason}") from error
+
+
+def _reason(error: Exception, class_name: str) -> str:
+    """Why files cannot be read; a weight that is looked for by its name is only a name."""
+    if isinstance(error, LookupError):
+        return f"its weights are not those of {class_name}"
+    return str(error)
 
 
 def _network(key: str, path: str, dtype: object, commit: str | None = None) -> object:
