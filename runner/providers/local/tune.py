@@ -96,7 +96,7 @@ def place(
     vae = getattr(pipe, "vae", None)
     if options.vae_slicing and vae is not None:
         vae.enable_slicing()
-    if tiling and hasattr(vae, "use_tiling"):
+    if tiling and vae is not None and hasattr(vae, "use_tiling"):
         vae.enable_tiling()
     target = torch.device(device)
     if offload == "none":
