@@ -59,15 +59,15 @@ def sniff(data: bytes) -> ImageInfo:
             :data:`MAX_PIXELS` of them.
     """
     if data.startswith(PNG_SIGNATURE):
-        return _sized("image/png", ".png", _png_size(data))
+        return sized("image/png", ".png", _png_size(data))
     if data.startswith(b"\xff\xd8\xff"):
-        return _sized("image/jpeg", ".jpg", _jpeg_size(data))
+        return sized("image/jpeg", ".jpg", _jpeg_size(data))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _sized("image/webp", ".webp", _webp_size(data))
+        return sized("image/webp", ".webp", _webp_size(data))
     if data[:6] in (b"GIF87a", b"GIF89a"):
-        return _sized("image/gif", ".gif", _gif_size(data))
+        return sized("image/gif", ".gif", _gif_size(data))
     if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
-        return _sized("image/avif", ".avif", _avif_size(data))
+        return sized("image/avif", ".avif", _avif_size(data))
     tag = _svg_tag(data)
     if tag is not None:
         width, height = _svg_size(tag)
@@ -85,7 +85,12 @@ def check_whole(data: bytes, info: ImageInfo) -> None:
         raise BadImage(f"a {info.mime} file that is cut short or damaged")
 
 
-def _sized(mime: str, suffix: str, size: tuple[int, int] | None) -> ImageInfo:
+def sized(mime: str, suffix: str, size: tuple[int, int] | None) -> ImageInfo:
+    """Type and size, if the size is sane.
+
+    Raises:
+        BadImage: It is not.
+    """
     if size is None:
         raise BadImage(f"a {mime} file with a broken or truncated header")
     width, height = size

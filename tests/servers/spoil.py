@@ -43,10 +43,10 @@ def huge_png() -> bytes:
     return png(40_000, 40_000, body=body)
 
 
-def flipped(data: bytes) -> bytes:
-    """One bit in the middle is wrong."""
-    at = len(data) // 2
-    return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
+def flipped(data: bytes, bit: int | None = None) -> bytes:
+    """One bit is wrong; if none is named, one in the middle."""
+    at, power = divmod(len(data) * 4 + 4 if bit is None else bit, 8)
+    return data[:at] + bytes([data[at] ^ 1 << power]) + data[at + 1 :]
 
 
 def no_images() -> dict[str, bytes]:
@@ -63,6 +63,8 @@ def no_images() -> dict[str, bytes]:
         "png without pixels": png(0, 0),
         "png of no height": png(64, 0),
         "png with a wrong bit": flipped(whole),
+        "jpeg without tables": flipped(jpeg, 8 * 3 + 7),
+        "webp of no first frame": flipped(picture(7, "WEBP"), 8 * 20),
         "png of 1.6 billion pixels": huge_png(),
         "gif header": b"GIF89a",
         "webp header": b"RIFF\x00\x00\x00\x00WEBPVP8 ",
@@ -109,7 +111,7 @@ class Spoiler:
 
     Attributes:
         kind: What is done.
-        at: Which of the answers of a call is spoiled; a job has several.
+        at: Which of the answers of a call is spoiled, counted round and round: a job has several.
         seed: Chooses the place and the value.
     """
 
@@ -240,11 +242,18 @@ def _image(found: Any, dice: random.Random) -> Any:
         case 3:
             holder[key] = text.replace(dice.choice(text), dice.choice("!\u00e4 \n-_%"))
         case _:
-            data = bytearray(base64.b64decode(text[: len(text) // 4 * 4], validate=False))
-            if data:
-                data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+            data = bytearray(_unpacked(text))
+            data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
             holder[key] = base64.b64encode(data).decode()
     return found
+
+
+def _unpacked(text: str) -> bytes:
+    """What a text stands for: base64 mostly, but an address says only itself."""
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return text.encode()
 
 
 def _number(body: bytes, dice: random.Random) -> bytes:
@@ -283,26 +292,31 @@ class Spoiling:
 
     Attributes:
         spoiler: How; ``None``: not at all.
+        answers: Answers that an honest call has.
         served: Answers since the call began.
+        spoiled: Whether one of them was spoiled.
     """
 
     def __init__(self) -> None:
         self.spoiler: Spoiler | None = None
+        self.answers = 1
         self.served = 0
+        self.spoiled = False
 
     def begin(self, spoiler: Spoiler | None) -> None:
         """A new call begins."""
-        self.spoiler, self.served = spoiler, 0
+        self.spoiler, self.served, self.spoiled = spoiler, 0, False
 
     async def __call__(
         self, request: web.Request, response: web.StreamResponse
     ) -> web.StreamResponse:
         self.served += 1
-        if self.spoiler is None or self.served - 1 != self.spoiler.at:
+        if self.spoiler is None or self.served - 1 != self.spoiler.at % self.answers:
             return response
-        if not isinstance(response, web.Response) or response.prepared:
-            return response
-        return self.spoiler.spoil(response)
+        assert isinstance(response, web.Response)
+        made = self.spoiler.spoil(response)
+        self.spoiled = True
+        return made
 
 
 # ---------------------------------------------------------------- whole answers
