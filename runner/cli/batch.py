@@ -18,7 +18,7 @@ from runner.engine.result import Result
 from runner.plan import Plan, PlanSpec, PlanSummary, PriceRange, PromptFile, Variant
 from runner.providers.contract import Provider
 from runner.providers.registry import make_provider
-from runner.record.outcomes import RETRIED, CellOutcome
+from runner.record.outcomes import CellOutcome
 from runner.record.paths import RunPaths
 from runner.settings.cell import Json
 from runner.settings.errors import PrerequisiteError, RequestError
@@ -44,8 +44,7 @@ class Batch:
         settled: What earlier processes in this folder decided about each, by config key.
         paths: The run folder; it need not exist yet.
         command: The command line, word by word.
-        again: Outcomes of earlier processes that are tried again.
-        insist: Whether unknown calls are made again although their job may still be there.
+        include: Outcomes of earlier processes that the user named to be tried again.
         recipes: Index of a cell to the recipe by which it is to be made again.
     """
 
@@ -57,8 +56,7 @@ class Batch:
     settled: tuple[Mapping[str, Any], ...]
     paths: RunPaths
     command: tuple[str, ...]
-    again: frozenset[CellOutcome] = RETRIED
-    insist: bool = False
+    include: frozenset[CellOutcome] = frozenset()
     recipes: Mapping[int, Mapping[str, Json]] = field(default_factory=dict)
 
 
@@ -162,8 +160,7 @@ def make_batch(batch: Batch) -> int:
         configs=batch.configs,
         settled=batch.settled,
         warnings=_warnings(batch.summary),
-        again=batch.again,
-        insist=batch.insist,
+        include=batch.include,
         recipes=batch.recipes,
         stop=stop,
         reuse=batch.settings.reuse,
@@ -192,9 +189,8 @@ def make_batch(batch: Batch) -> int:
 def run_saved(
     saved: Saved,
     *,
-    again: frozenset[CellOutcome],
     command: Sequence[str],
-    insist: bool = False,
+    include: frozenset[CellOutcome] = frozenset(),
     recipes: Mapping[int, Mapping[str, Json]] | None = None,
 ) -> int:
     """Go on with a saved run, or make a copy of one from its start."""
@@ -207,8 +203,7 @@ def run_saved(
         settled=saved.settled,
         paths=saved.paths,
         command=tuple(command),
-        again=again,
-        insist=insist,
+        include=include,
         recipes=recipes or {},
     )
     _check_ready(batch)
@@ -375,12 +370,22 @@ def _tell(result: Result, paths: RunPaths) -> None:
     if result.exhausted:
         print("the budget is used up: raise it with limits.budget_usd=… and resume")
     print(f"look at {paths.gallery}")
-    if result.status != "done":
+    if result.lasting:
+        left = counted(result.lasting, "image")
+        print(
+            f"left alone, because the same request fails again: {left}; "
+            f"all the same: {_resume(paths)} --include failed"
+        )
+    if result.status != "done" and result.there + result.lasting < result.planned:
         print(_go_on(paths))
 
 
 def _go_on(paths: RunPaths) -> str:
-    return f"go on with: python -m runner resume {shlex.quote(str(paths.root))}"
+    return f"go on with: {_resume(paths)}"
+
+
+def _resume(paths: RunPaths) -> str:
+    return f"python -m runner resume {shlex.quote(str(paths.root))}"
 
 
 def _disk_fault(error: OSError | ExceptionGroup, paths: RunPaths) -> PrerequisiteError:
@@ -395,10 +400,9 @@ def _disk_fault(error: OSError | ExceptionGroup, paths: RunPaths) -> Prerequisit
             raise error
         while isinstance(fault, BaseExceptionGroup):
             fault = fault.exceptions[0]
-    where = shlex.quote(str(paths.root))
     return PrerequisiteError(
         f"the run folder cannot be written ({fault}); what was made before is safe: make room or "
-        f"access there, then go on with: python -m runner resume {where}"
+        f"access there, then {_go_on(paths)}"
     )
 
 

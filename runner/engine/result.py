@@ -28,6 +28,7 @@ class Result:
         elapsed_s: Wall seconds of this process.
         stopped: Sentences about providers that were stopped.
         exhausted: Whether the budget ended the run.
+        lasting: Cells that failed in a way that lasts, and are tried again only by name.
     """
 
     status: RunStatus
@@ -42,3 +43,4 @@ class Result:
     elapsed_s: float
     stopped: Sequence[str] = field(default_factory=tuple)
     exhausted: bool = False
+    lasting: int = 0

@@ -69,8 +69,8 @@ class Job:
         configs: One resolved config per variant, for the record.
         settled: What earlier processes decided for each variant, by config key.
         warnings: Sentences of the planning, for the record.
-        again: Outcomes of earlier processes that are tried again.
-        insist: Whether unknown calls are made again although their job may still be there.
+        include: Outcomes of earlier processes that the user named to be tried again, whatever they
+            may cost; if none, those that are worth it (:data:`~runner.record.outcomes.RETRIED`).
         stop: Whether the user asked to stop.
         recipes: Index of a cell to the recipe by which it is to be made again; those that are not
             here are made as the settings say.
@@ -89,8 +89,7 @@ class Job:
     configs: Sequence[Mapping[str, Json]]
     settled: Sequence[Mapping[str, Json]] = ()
     warnings: Sequence[str] = ()
-    again: frozenset[CellOutcome] = RETRIED
-    insist: bool = False
+    include: frozenset[CellOutcome] = frozenset()
     stop: Stop = field(default_factory=Stop)
     recipes: Mapping[int, Mapping[str, Json]] = field(default_factory=dict)
     reuse: bool = False
@@ -142,8 +141,8 @@ class _Run:
             mark=job.mark,
             room=Room(job.limits.in_flight_mb * 1_000_000),
             keep=self._write_manifest,
-            resend="unknown" in job.again,
-            insist=job.insist,
+            resend="unknown" in (job.include or RETRIED),
+            insist="unknown" in job.include,
         )
         earlier = read_manifest(job.paths) if job.paths.manifest.is_file() else None
         self.started_at = earlier.started_at if earlier else utc_now()
@@ -214,6 +213,7 @@ class _Run:
             made=state.counts["done"] - before,
             reused=self.reused,
             tried=state.attempts_made - self.state.attempts_made,
+            lasting=self._lasting_of_plan(state),
             cost_usd=state.cost_usd,
             unknown_usd=state.cost_unknown_worst_usd,
             elapsed_s=elapsed_s,
@@ -247,14 +247,26 @@ class _Run:
     def _todo(self, index: int) -> bool:
         if index in self.taken_up:
             return False
-        outcome = self._outcome(index)
-        return outcome is None or outcome in self.job.again
+        outcome, include = self._outcome(index), self.job.include
+        if outcome == "failed" and not include:
+            return not self._lasts(index)
+        return outcome is None or outcome in (include or RETRIED)
+
+    def _lasts(self, index: int) -> bool:
+        if self.same_plan:
+            return self.state.lasts(index)
+        return self.state.lasts_of(self.plan[index].cell_id)
 
     def _done_of_plan(self, state: RunState) -> int:
         if self.same_plan:
             return state.counts["done"]
         cells = self.plan.cells()
         return sum(state.outcome_of(cell.cell_id) == "done" for cell in cells)
+
+    def _lasting_of_plan(self, state: RunState) -> int:
+        if self.same_plan or not state.lasting:
+            return state.lasting
+        return sum(state.lasts_of(cell.cell_id) for cell in self.plan.cells())
 
     def _lanes(self) -> list[list[VariantRun]]:
         job, earlier = self.job, self._earlier()

@@ -26,14 +26,15 @@ from runner.record.journal import (
     decode,
     intact,
 )
-from runner.record.outcomes import CellOutcome
+from runner.record.outcomes import LASTING, CellOutcome
 from runner.record.paths import RunPaths, image_name
-from runner.record.rows import NoteRecord, OpenRecord, SentRecord
+from runner.record.rows import AttemptRecord, NoteRecord, OpenRecord, SentRecord
 from runner.settings.cell import Json
 
-_NAMES: tuple[CellOutcome | None, ...] = (None, "done", "refused", "failed", "unknown")
+_NAMES: tuple[CellOutcome | None, ...] = (None, "done", "refused", "failed", "unknown", "failed")
 _CODES = {b"retry": 0, b"done": 1, b"refused": 2, b"failed": 3, b"unknown": 4}
-_DONE, _UNKNOWN = 1, 4
+_DONE, _FAILED, _UNKNOWN, _LASTING = 1, 3, 4, 5
+_LASTING_KINDS = tuple(b'"kind":"%s"' % kind.encode() for kind in LASTING)
 _A, _S = b"as"
 
 _PAGE_BITS = 10
@@ -96,7 +97,16 @@ class RunState:
     @property
     def counts(self) -> dict[CellOutcome, int]:
         """Cells by outcome; those that were only tried are in none."""
-        return {name: self._outcomes.count(code) for code, name in enumerate(_NAMES) if name}
+        counts: dict[CellOutcome, int] = {}
+        for code, name in enumerate(_NAMES):
+            if name:
+                counts[name] = counts.get(name, 0) + self._outcomes.count(code)
+        return counts
+
+    @property
+    def lasting(self) -> int:
+        """Cells among the failed ones whose request would fail again, see :data:`LASTING`."""
+        return self._outcomes.count(_LASTING)
 
     @property
     def cost_usd(self) -> float:
@@ -135,6 +145,16 @@ class RunState:
         slot = self.slot_of(cell_id)
         return None if slot is None else _NAMES[self._outcomes[slot]]
 
+    def lasts(self, index: int) -> bool:
+        """Whether a cell failed in a way that lasts, by place in the plan."""
+        slot = self._slot_at(index)
+        return slot >= 0 and self._outcomes[slot] == _LASTING
+
+    def lasts_of(self, cell_id: str) -> bool:
+        """Whether a cell failed in a way that lasts, by its id."""
+        slot = self.slot_of(cell_id)
+        return slot is not None and self._outcomes[slot] == _LASTING
+
     def attempts(self, index: int) -> int:
         """Tries of a cell so far, by place in the plan; at most 65,535."""
         slot = self._slot_at(index)
@@ -157,7 +177,7 @@ class RunState:
 
     def slots(self, *outcomes: CellOutcome) -> list[int]:
         """Slots of the cells with one of these outcomes, by place in the plan."""
-        codes = {_NAMES.index(outcome) for outcome in outcomes}
+        codes = {code for code, name in enumerate(_NAMES) if name in outcomes}
         found = [slot for slot, code in enumerate(self._outcomes) if code in codes]
         found.sort(key=self._indices.__getitem__)
         return found
@@ -286,11 +306,22 @@ class RunState:
                 index, cell, result = found.groups()
                 self._put(int(index), unhexlify(cell), _CODES[result], place, tried)
                 at = found.end()
+            if outcome != b"done" and any(kind in line for kind in _LASTING_KINDS):
+                self._mark_lasting(line)
         else:
             # The rare ones, and whatever a later version may write.
             record = decode(line)
             if isinstance(record, NoteRecord):
                 self._notes.setdefault(record.call_id.encode(), []).append(line)
+
+    def _mark_lasting(self, line: bytes) -> None:
+        """Which of the cells that an attempt has just settled failed in a way that lasts."""
+        record = decode(line)
+        assert isinstance(record, AttemptRecord)
+        for row in record.failures:
+            slot = self._slot_at(row.index)
+            if row.kind in LASTING and self._outcomes[slot] == _FAILED:
+                self._outcomes[slot] = _LASTING
 
     def _add_unknown_cost(self, worst: float | None, calls: int) -> None:
         if worst is None:

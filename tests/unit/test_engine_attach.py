@@ -20,7 +20,7 @@ from runner.plan import Plan, PlanSpec, Variant
 from runner.providers.contract import Answer, Call, Listener, ProviderError
 from runner.record.derive import read_failures, read_rows
 from runner.record.manifest import read_manifest
-from runner.record.outcomes import RETRIED, CellOutcome
+from runner.record.outcomes import CellOutcome
 from runner.record.paths import RunPaths
 from runner.record.state import load_state
 from runner.record.verify import verify
@@ -65,8 +65,7 @@ def run(
     root: Path,
     provider: Told,
     *,
-    again: frozenset[CellOutcome] = RETRIED,
-    insist: bool = False,
+    include: frozenset[CellOutcome] = frozenset(),
     **limits: Json,
 ) -> Result:
     chosen = settings_of(provider.cells)
@@ -86,8 +85,7 @@ def run(
         mark=Marker(OutputSettings()),
         command=("test",),
         configs=[{}],
-        again=again,
-        insist=insist,
+        include=include,
     )
     return asyncio.run(execute(job))
 
@@ -155,7 +153,7 @@ def test_a_job_that_cannot_be_asked_is_paid_again_only_on_request(tmp_path: Path
     lost.lost = True
     result = run(tmp_path / "r", lost)
     assert (lost.calls, result.counts["unknown"], result.unknown_usd) == (0, 2, 2.0)
-    result = run(tmp_path / "r", lost, insist=True)
+    result = run(tmp_path / "r", lost, include=frozenset({"unknown"}))
     assert (lost.calls, result.status) == (2, "done")
     assert (result.cost_usd, result.unknown_usd) == (1.0, 2.0)
 

@@ -29,7 +29,7 @@ from runner.providers.contract import (
 from runner.providers.fake import draw_card
 from runner.record.derive import read_failures, read_rows
 from runner.record.manifest import read_manifest
-from runner.record.outcomes import RETRIED
+from runner.record.outcomes import CellOutcome
 from runner.record.paths import RunPaths
 from runner.record.verify import verify
 from runner.settings.cell import CellParams, Json
@@ -97,7 +97,7 @@ def card(call: Call, **more: object) -> Answer:
 
 
 def run(
-    root: Path, *providers: Scripted, again: frozenset[str] = RETRIED, **limits: Json
+    root: Path, *providers: Scripted, include: frozenset[CellOutcome] = frozenset(), **limits: Json
 ) -> Result:
     variants = tuple(
         Variant.from_settings(index, SETTINGS, {"provider": provider.quota_key()})
@@ -117,7 +117,7 @@ def run(
         progress=Quiet(),
         command=("test",),
         configs=[{} for _ in providers],
-        again=again,  # type: ignore[arg-type]
+        include=include,
     )
     return asyncio.run(execute(job))
 
@@ -208,7 +208,7 @@ def test_refusals_are_left_alone_unless_included(tmp_path: Path) -> None:
     left_alone = Scripted(lambda call, _: card(call))
     assert run(tmp_path / "r", left_alone).there == 0
     assert left_alone.calls == 0
-    assert run(tmp_path / "r", left_alone, again=frozenset({"refused"})).status == "done"
+    assert run(tmp_path / "r", left_alone, include=frozenset({"refused"})).status == "done"
 
 
 def test_partial_images_are_kept_outside_the_data_set(tmp_path: Path) -> None:

@@ -71,6 +71,37 @@ def test_outcomes_by_place_and_by_id(tmp_path: Path) -> None:
     assert not state.same_plan("another")
 
 
+def test_failures_that_last_are_known_among_the_failed(tmp_path: Path) -> None:
+    said = '"outcome":"failed","kind":"invalid"'  # in a prompt it means nothing
+    mixed = attempt(
+        2,
+        images=(image_row(2, picture(2)),),
+        failures=(failure_row(3, kind="invalid"), failure_row(4, prompt=said)),
+        outcome="partial",
+        cost_usd=0.1,
+        cost_basis="usage",
+    )
+    wrong = attempt(
+        1, failures=(failure_row(1, kind="invalid"),), outcome="failed", cost_usd=0.0,
+        cost_basis="free",
+    )  # fmt: skip
+    again = replace(wrong, call_id=call_id(5), failures=(failure_row(2, kind="invalid"),))
+    paths = journal_of(tmp_path, [failed(0), wrong, mixed, again])
+    state = load_state(paths)
+    assert [state.lasts(index) for index in range(6)] == [False, True, False, True, False, False]
+    assert state.outcome(3) == "failed"
+    assert state.lasts_of(cell_id(3))
+    assert not state.lasts_of(cell_id(4))
+    assert state.lasting == 2
+    assert state.counts == {"done": 1, "refused": 0, "failed": 4, "unknown": 0}
+    assert [state.index(slot) for slot in state.slots("failed")] == [0, 1, 3, 4]
+
+    journal_of(tmp_path, [failed(0), wrong, mixed, again], [failed(1), done(3)])
+    state = load_state(paths)
+    assert state.lasting == 0
+    assert state.counts == {"done": 2, "refused": 0, "failed": 3, "unknown": 0}
+
+
 def test_the_latest_record_counts_but_done_stays_done(tmp_path: Path) -> None:
     paths = journal_of(
         tmp_path,

@@ -15,7 +15,6 @@ from runner.cli.saved import Saved, read_saved, run_folder, saved_places
 from runner.record.atomic import put_durably
 from runner.record.facts import package_versions
 from runner.record.manifest import read_manifest
-from runner.record.outcomes import RETRIED
 from runner.record.paths import RunPaths
 from runner.record.rerun import CellVerdict, compare_runs, unusual_recipes
 from runner.record.rows import ImageRow
@@ -40,7 +39,7 @@ def command(argv: list[str]) -> int:
     again = replace(saved, paths=RunPaths(root))
     anew = any(text.startswith("device.batch_size=") for text in overrides)
     recipes = {} if anew else _recipes(saved)
-    code = run_saved(again, again=RETRIED, command=("rerun", *argv), recipes=recipes)
+    code = run_saved(again, command=("rerun", *argv), recipes=recipes)
     return max(code if code in {2, 3, 130} else 0, _compare(saved, again))
 
 

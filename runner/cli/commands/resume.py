@@ -6,7 +6,7 @@ from typing import get_args
 
 from runner.cli.batch import run_saved
 from runner.cli.saved import read_saved, run_folder
-from runner.record.outcomes import RETRIED, CellOutcome
+from runner.record.outcomes import CellOutcome
 from runner.settings.errors import RequestError, listed
 
 _CHOICES = tuple(name for name in get_args(CellOutcome) if name != "done")
@@ -16,18 +16,15 @@ def command(argv: list[str]) -> int:
     """Go on with a run; nothing that is done is made again.
 
     ``--include OUTCOME`` (several times, or with commas) says which earlier outcomes are tried
-    again besides what is missing; default: failed and unknown. Jobs that may still be there are
-    asked for first; those that cannot be asked are made again only by ``--include unknown``.
+    again besides what is missing; default: failed and unknown, as far as that is worth it. A
+    request that its provider called invalid is sent again only by ``--include failed``. Jobs that
+    may still be there are asked for first; those that cannot be asked are made again only by
+    ``--include unknown``.
     """
-    rest, again = _split_include(argv)
+    rest, include = _split_include(argv)
     paths = run_folder(rest, "resume", overrides=True)
     saved = read_saved(paths, [text for text in rest if "=" in text])
-    return run_saved(
-        saved,
-        again=again or RETRIED,
-        insist="unknown" in again,
-        command=("resume", *argv),
-    )
+    return run_saved(saved, include=include, command=("resume", *argv))
 
 
 def _split_include(argv: list[str]) -> tuple[list[str], frozenset[CellOutcome]]:

@@ -32,7 +32,8 @@ _FIXES: dict[str, str] = {
     "transient": "resume; the provider had a fault",
     "auth": "see to the key or the credit of that account, then resume",
     "gone": "choose another model in a new run; `runner providers NAME` lists them",
-    "invalid": "change what the message names in a new run; the same request fails again",
+    "invalid": "change what the message names in a new run; the same request fails again, and only "
+    "`resume --include failed` sends it",
     "bad_image": "resume; the file that came was damaged",
     "no_image": "resume; the answer held no picture",
     "result_lost": "resume; the picture could not be fetched",
