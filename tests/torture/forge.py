@@ -73,6 +73,7 @@ class Forge:
         """Start a command line."""
         self._count += 1
         out = self._folder / f"out-{self._count}.txt"
+        out.touch()  # a child may be killed before it opens it
         answer = self.ask(argv=argv, cwd=str(self._folder), out=str(out), env=dict(env or {}))
         return Child(self, answer["pid"], out)
 
