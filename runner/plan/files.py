@@ -102,6 +102,8 @@ def file_sha256(path: Path, what: str) -> str:
         raise RequestError(f"{what} {path} does not exist{did_you_mean(path.name, near)}") from None
     except OSError as error:
         raise RequestError(f"{what} {path} cannot be read: {error.strerror}") from None
+    except ValueError:  # a NUL, or half a surrogate pair
+        raise RequestError(f"{what} {str(path)!r}: no file can have such a name") from None
 
 
 def expect(source: Path, sha256: str, path: str) -> None:

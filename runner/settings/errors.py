@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+LONGEST = 2000
+"""Characters of one sentence: a value that is longer is shown without its middle."""
+
 
 class RunnerError(Exception):
     """An error that a user can cause and mend: printed as a sentence, without a traceback."""
@@ -22,14 +25,19 @@ class RequestError(RunnerError):
     exit_code = 2
 
     def __init__(self, *problems: str) -> None:
-        self.problems: tuple[str, ...] = problems
-        super().__init__("\n".join(problems))
+        self.problems: tuple[str, ...] = tuple(map(_readable, problems))
+        super().__init__("\n".join(self.problems))
 
 
 class PrerequisiteError(RunnerError):
     """Something outside the request is missing: a key, an extra, a server, budget. Exit code 3."""
 
     exit_code = 3
+
+
+def _readable(text: str) -> str:
+    """A sentence of a length that one reads; its end, which says what to do, is kept."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -266,26 +266,44 @@ def test_configs_of_noise(here: Path, monkeypatch: pytest.MonkeyPatch, figures: 
         for _ in range(dice.randint(1, 3)):
             _damage(config, dice)
         try:
-            _plan(config, bases[at])
-        except (RequestError, PrerequisiteError) as error:
-            problems = getattr(error, "problems", (str(error),))
-            assert problems
-            assert all(text and "\n" not in text and len(text) < 3000 for text in problems), (
-                problems
-            )
+            _plan_or_say(config, bases[at])
         except Exception as error:
             raise AssertionError(f"{_difference(config, configs[at])}: {error!r}") from error
         figures.add("fuzzed configs")
     assert tree(here) == []
 
 
-def _plan(config: dict[str, Any], base: Any) -> None:
-    refuse_secrets(config)
-    settings_ = read_settings(without_axis_lists(config))
-    expanded = Expanded((Composed({}, settings_, config),), {}, {}, base)
-    plan, providers = plan_of(expanded)
-    plan.summary(providers)
-    json.dumps(plan.to_json(), allow_nan=False)
+@pytest.mark.parametrize("text", ["\ud800", "a\0b", "a" * 100_000])
+@pytest.mark.parametrize("key", ["prompts", "pipeline.image", "pipeline.mask"])
+def test_names_that_no_file_can_have(here: Path, key: str, text: str) -> None:
+    base = compose(make_hydra(parse_flags([])).config_loader, CONFIG_NAME, ["provider=fake"])
+    config = json.loads(json.dumps(task_config(base), default=str))
+    holder = config
+    *way, last = key.split(".")
+    for name in way:
+        holder = holder[name]
+    holder[last] = text
+    assert _plan_or_say(config, base)
+
+
+def _plan_or_say(config: dict[str, Any], base: Any) -> tuple[str, ...]:
+    """Plan a config; what is wrong with it must be said in sentences."""
+    try:
+        refuse_secrets(config)
+        settings_ = read_settings(without_axis_lists(config))
+        expanded = Expanded((Composed({}, settings_, config),), {}, {}, base)
+        plan, providers = plan_of(expanded)
+        plan.summary(providers)
+        json.dumps(plan.to_json(), allow_nan=False)
+    except (RequestError, PrerequisiteError) as error:
+        problems: tuple[str, ...] = getattr(error, "problems", (str(error),))
+        assert problems
+        for text in problems:
+            assert text
+            assert "\n" not in text
+            assert len(text) < 3000
+        return problems
+    return ()
 
 
 def _damage(config: dict[str, Any], dice: random.Random) -> None:
