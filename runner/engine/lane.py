@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runner.engine.budget import Budget
-from runner.engine.limits import Limiter, Pass, Room
+from runner.engine.limits import Limiter, Pass, Room, likely_bytes
 from runner.engine.outcome import Attempt, Written, answered, recipe_id, unanswered
 from runner.engine.progress import Progress
 from runner.engine.retry import RetryPolicy, Tries
@@ -127,7 +127,7 @@ class VariantRun:
         self._calls = calls()
         self._earlier = iter(earlier)
         self._policy = RetryPolicy(shared.retry, self.capabilities.resend_safe)
-        self._largest = 0
+        self._largest: int | None = None
         self._noted: set[str] = set()
 
     async def run(self) -> None:
@@ -204,8 +204,7 @@ class VariantRun:
             if not await self._afford(worst):
                 limiter.leave(answered=False)
                 return
-            room = self._largest
-            await shared.room.take(room)
+            await shared.room.take(room := self._reserve(cells))
             recipe = shared.recipes_before.get(cells[0].index)
             call = Call(uuid.uuid4().hex[:16], cells, recipe)
             await self._journal_sent(call, worst)
@@ -266,7 +265,7 @@ class VariantRun:
     async def _take_up(self, sent: Sent) -> None:
         """Ask for the job of a call that an earlier process sent; nothing is sent again by that."""
         shared, call, worst = self.shared, sent.call, sent.worst_usd
-        await shared.room.take(room := self._largest)
+        await shared.room.take(room := self._reserve(call.cells))
         attempt, reply = await self._ask(
             call, self.provider.attach(call, sent.fact, self), shared.tried(call.cells[0].index)
         )
@@ -284,6 +283,10 @@ class VariantRun:
         await self._keep(attempt, reply, worst, room, final=not again)
         if again:
             await self._call(call.cells)
+
+    def _reserve(self, cells: Sequence[Cell]) -> int:
+        """Bytes that the answer to a call will probably have."""
+        return likely_bytes(cells) if self._largest is None else self._largest
 
     async def _journal_sent(self, call: Call, worst: float | None) -> None:
         if self.capabilities.resend_safe:
@@ -339,7 +342,8 @@ class VariantRun:
         else:
             written = unanswered(attempt, reply, final=final, worst_usd=worst)
         size = sum(map(len, written.files.values()))
-        self._largest = max(self._largest, size)
+        if written.files:
+            self._largest = max(self._largest or 0, size)
         shared.room.change(size - room)
         for name, extras in written.extras.items():
             await shared.store.keep_extras(name, extras)

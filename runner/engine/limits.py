@@ -19,12 +19,14 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from runner.engine.breaker import Breaker
 from runner.engine.changes import Changes
 from runner.engine.retry import backoff_s
+from runner.providers.sizes import SizeError, parse_size
+from runner.settings.cell import Cell
 from runner.settings.schema import LimitSettings, RetrySettings
 
 FIRST_WINDOW = 4
@@ -40,6 +42,10 @@ FIRST_PATIENCE, LAST_PATIENCE = 4, 128
 """Successes per try beyond a window that was once too wide."""
 SLOWEST_S = 15.0
 """Longest time between two starts that the pace itself brings about."""
+
+
+COMMON_BYTES = 2_000_000
+"""An image of about a million pixels, as most APIs send it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +246,7 @@ class Room:
     """Bounds the bytes of pictures on their way from the providers to the disk.
 
     How large an answer is shows only when it is there, so a call reserves what the largest answer
-    of its variant had. The first calls reserve nothing: a window that starts small bounds them.
+    of its variant had, and the first ones what :func:`likely_bytes` says.
 
     Args:
         most: Bytes; a single call may always go.
@@ -261,3 +267,12 @@ class Room:
         """An answer was smaller or larger than reserved, or its bytes are on the disk."""
         self.used += by
         self._changes.tell()
+
+
+def likely_bytes(cells: Sequence[Cell]) -> int:
+    """What the images of a call may have at most, before any was seen: three bytes per pixel."""
+    try:
+        pixels = parse_size(cells[0].params.size or "").pixels
+    except SizeError:
+        pixels = None
+    return len(cells) * (COMMON_BYTES if pixels is None else 3 * pixels[0] * pixels[1])

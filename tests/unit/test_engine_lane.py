@@ -197,6 +197,26 @@ def test_bytes_on_their_way_are_bounded_not_only_calls() -> None:
     assert 5 < peak <= 10
 
 
+@pytest.mark.parametrize(("more", "at_once"), [(1_800_000, 1), (0, 20)])
+def test_bytes_of_the_first_calls_are_bounded_too(more: int, at_once: int) -> None:
+    """And where the pictures turn out to be small, nothing waits for room."""
+    flying = peak = 0
+
+    async def answer(call: Call, number: int) -> Answer:
+        nonlocal flying, peak
+        flying += 1
+        peak = max(peak, flying)
+        await asyncio.sleep(1)
+        flying -= 1
+        (picture,) = card(call).outputs
+        assert isinstance(picture, Picture)
+        return Answer(outputs=(Picture(data=picture.data + bytes(more)),))
+
+    world = work(Told(answer, cells=200), limits={"in_flight_mb": 3, "max_concurrency": 20})
+    assert world.done == 200
+    assert peak == at_once
+
+
 def test_images_per_minute_are_kept() -> None:
     provider = Told(answers, cells=60)
     world = work(provider, limits={"images_per_minute": 60})

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from runner.engine.limits import FIRST_WINDOW, Limiter, Pass
+from runner.engine.limits import COMMON_BYTES, FIRST_WINDOW, Limiter, Pass, likely_bytes
+from runner.settings.cell import CellParams
 from runner.settings.schema import LimitSettings, RetrySettings
+from tests.contract.support import cells
 
 
 @dataclass
@@ -212,3 +214,17 @@ def test_a_provider_that_is_down_holds_its_quota_up_and_no_other() -> None:
         one.failed("HTTP 500")
     assert one.delay() > 0
     assert other.delay() == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "each"),
+    [
+        ("1024x768", 3 * 1024 * 768),
+        ("16:9", COMMON_BYTES),
+        ("auto", COMMON_BYTES),
+        (None, COMMON_BYTES),
+        ("?!", COMMON_BYTES),
+    ],
+)
+def test_how_large_an_answer_may_be_before_one_was_seen(size: str | None, each: int) -> None:
+    assert likely_bytes(cells(CellParams(prompt="a", size=size), 3)) == 3 * each
