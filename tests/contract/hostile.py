@@ -31,11 +31,11 @@ from runner.record.rows import AttemptRecord
 from runner.settings.errors import RunnerError
 from tests.contract.machinery import Machinery
 from tests.contract.support import Listening, cells
-from tests.figures import Figures
+from tests.figures import LONG, Figures
 from tests.servers.loopback import Loopback
 from tests.servers.spoil import Spoiler, Spoiling, dripping, endless, packed, spoilers
 
-BODIES = Figures.count(short=50, long=int(os.environ.get("RUNNER_TORTURE_BODIES", "10000")))
+BODIES = int(os.environ.get("RUNNER_TORTURE_BODIES", "10000")) if LONG else 50
 MOST_MORE_KB = 700_000
 """An answer may have 256 MiB, and exists as bytes, as text and as an image for a moment."""
 
