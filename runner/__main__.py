@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -22,6 +23,10 @@ def main() -> None:
         from runner.settings.secrets import RedactedStream, remember_environment
 
         remember_environment()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A terminal that knows no "→" is no reason to lose a run's last words.
+                stream.reconfigure(errors="backslashreplace")
         sys.stdout, sys.stderr = RedactedStream(sys.stdout), RedactedStream(sys.stderr)
         code = run(sys.argv[1:])
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from runner.settings.errors import (
     RequestError,
     RunnerError,
     did_you_mean,
+    is_text,
     listed,
 )
 
@@ -43,6 +44,7 @@ def run(argv: Sequence[str]) -> int:
         # `accelerate launch` starts one process per GPU; the first plans, and starts the workers.
         return 0
     try:
+        _refuse_what_is_no_text(argv)
         return _dispatch(list(argv))
     except RequestError as error:
         _raise_if_wanted()
@@ -63,6 +65,16 @@ def run(argv: Sequence[str]) -> int:
         _raise_if_wanted()
         print(f"error: {error.strerror or error}: {error.filename or 'a file'}", file=sys.stderr)
         return PrerequisiteError.exit_code
+
+
+def _refuse_what_is_no_text(argv: Sequence[str]) -> None:
+    """Bytes that are no text in the terminal's encoding would come as something else."""
+    encoding = sys.getfilesystemencoding()
+    for word in argv:
+        if "=" not in word or is_text(word):
+            continue
+        fix = "" if encoding == "utf-8" else "; start with PYTHONUTF8=1 if it is UTF-8"
+        raise RequestError(f"{word!r}: this is no text in the terminal's encoding, {encoding}{fix}")
 
 
 def _dispatch(argv: list[str]) -> int:

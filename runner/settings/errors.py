@@ -50,3 +50,12 @@ def listed(names: Sequence[str], limit: int = 24) -> str:
     """The names as a readable list, cut after ``limit`` of them."""
     shown = ", ".join(names[:limit])
     return f"{shown} … ({len(names)} in all)" if len(names) > limit else shown
+
+
+def is_text(text: str) -> bool:
+    """Whether all of it is characters: half a surrogate pair is none, and no file can hold it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

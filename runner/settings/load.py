@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from runner.settings.errors import RequestError, did_you_mean, listed
+from runner.settings.errors import RequestError, did_you_mean, is_text, listed
 from runner.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,20 @@ def read_settings(data: Mapping[str, Any], overridden: Iterable[str] = ()) -> Se
     Raises:
         RequestError: One sentence per mistake, all of them at once.
     """
+    if torn := list(_torn(data, "")):
+        raise RequestError(*torn)
     return validate(Settings, data, "", overridden)
+
+
+def _torn(value: Any, key: str) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _torn(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _torn(inner, key)
+    elif isinstance(value, str) and not is_text(value):
+        yield f"{key}={value!r}: this is no text: it holds half a character (a lone surrogate)"
 
 
 def with_values(data: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -232,6 +232,25 @@ def test_a_prompt_file_streams_in(run_cli: RunCli, tmp_path: Path) -> None:
     assert rerun.code == 0, rerun.text
 
 
+def test_a_terminal_that_knows_only_ascii_and_no_home(
+    run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    (tmp_path / "prompts.txt").write_text("ein Löwe 🦁\n", encoding="utf-8")
+    done = run_cli(*FAKE, "prompts=prompts.txt", "hydra.run.dir=run", env=ascii_only)
+    assert done.code == 0, done.text
+    assert [row["prompt"] for row in rows(tmp_path / "run")] == ["ein Löwe 🦁"]
+    shown = run_cli("show", "run", env=ascii_only)
+    assert shown.code == 0, shown.text
+    refused = run_cli(*FAKE, "prompt=ein Löwe", "hydra.run.dir=other", env=ascii_only)
+    assert refused.code == 2, refused.text
+    assert "PYTHONUTF8=1" in refused.err
+    assert refused.err.count("\n") == 1
+    assert not (tmp_path / "other").exists()
+
+
 def test_verify_names_the_file_that_changed(run_cli: RunCli, tmp_path: Path) -> None:
     run_cli(*FAKE, "prompt=a star", "n=3", "seed=1")
     run = only_run(tmp_path)

@@ -213,7 +213,7 @@ TEXTS = [
     "", "null", "1", "-1", "1e999", "nan", "true", "[]", "{}", "[1,2", "{a:1}", "${x}", "${now:%Y}",
     "${oc.env:HOME}", "${oc.env:NO_SUCH_VARIABLE}", "'", '"', "a,b", "range(0,3)", "range(0,1e9)",
     "choice(1,2)", "glob(*)", "interval(0,1)", "../x", "/etc/passwd", "\\", "é", "💥", "x" * 500,
-    "_target_", "os.system", "???", "a=b", "=", "--", "@", "%", "\t", "0x10", "1_000", "2026-01-01",
+    "_target_", "os.system", "???", "a\udcff", "a=b", "=", "--", "@", "%", "\t", "0x10", "1_000", "2026-01-01",
 ]  # fmt: skip
 KEYS = [
     "prompt", "prompts", "negative_prompt", "seed", "n", "size", "steps", "guidance_scale",
@@ -276,14 +276,27 @@ def test_configs_of_noise(here: Path, monkeypatch: pytest.MonkeyPatch, figures: 
 @pytest.mark.parametrize("text", ["\ud800", "a\0b", "a" * 100_000])
 @pytest.mark.parametrize("key", ["prompts", "pipeline.image", "pipeline.mask"])
 def test_names_that_no_file_can_have(here: Path, key: str, text: str) -> None:
+    assert _plan_with(key, text)
+
+
+@pytest.mark.parametrize("key", ["prompt", "style.suffix", "provider.name", "sweep.axes"])
+def test_half_a_character_is_no_text(here: Path, key: str) -> None:
+    value = {"seed": ["\ud800"]} if key == "sweep.axes" else "a \ud800"
+    (problem,) = _plan_with(key, value)
+    assert problem.startswith(key)
+    assert "half a character" in problem
+
+
+def _plan_with(key: str, value: Any) -> tuple[str, ...]:
+    """Plan the default config with another value at a place."""
     base = compose(make_hydra(parse_flags([])).config_loader, CONFIG_NAME, ["provider=fake"])
     config = json.loads(json.dumps(task_config(base), default=str))
     holder = config
     *way, last = key.split(".")
     for name in way:
         holder = holder[name]
-    holder[last] = text
-    assert _plan_or_say(config, base)
+    holder[last] = value
+    return _plan_or_say(config, base)
 
 
 def _plan_or_say(config: dict[str, Any], base: Any) -> tuple[str, ...]:
