@@ -213,7 +213,8 @@ TEXTS = [
     "", "null", "1", "-1", "1e999", "nan", "true", "[]", "{}", "[1,2", "{a:1}", "${x}", "${now:%Y}",
     "${oc.env:HOME}", "${oc.env:NO_SUCH_VARIABLE}", "'", '"', "a,b", "range(0,3)", "range(0,1e9)",
     "choice(1,2)", "glob(*)", "interval(0,1)", "../x", "/etc/passwd", "\\", "é", "💥", "x" * 500,
-    "_target_", "os.system", "???", "a\udcff", "a=b", "=", "--", "@", "%", "\t", "0x10", "1_000", "2026-01-01",
+    "_target_", "os.system", "???", "a\udcff", "a=b", "=", "--", "@", "%", "\t", "0x10", "1_000",
+    "2026-01-01",
 ]  # fmt: skip
 KEYS = [
     "prompt", "prompts", "negative_prompt", "seed", "n", "size", "steps", "guidance_scale",
