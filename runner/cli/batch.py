@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 _NAMED = frozenset({"provider", "model", "model.name", "provider.name"})
 """Choices that a label shows by the names of what was chosen."""
 
+_LEFT_ALONE: Mapping[CellOutcome, str] = {
+    "refused": "a safety system said no",
+    "failed": "the same request fails again",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -370,13 +375,13 @@ def _tell(result: Result, paths: RunPaths) -> None:
     if result.exhausted:
         print("the budget is used up: raise it with limits.budget_usd=… and resume")
     print(f"look at {paths.gallery}")
-    if result.lasting:
-        left = counted(result.lasting, "image")
-        print(
-            f"left alone, because the same request fails again: {left}; "
-            f"all the same: {_resume(paths)} --include failed"
-        )
-    if result.status != "done" and result.there + result.lasting < result.planned:
+    for outcome, number in result.left_alone.items():
+        if number:
+            print(
+                f"left alone, because {_LEFT_ALONE[outcome]}: {counted(number, 'image')}; "
+                f"all the same: {_resume(paths)} --include {outcome}"
+            )
+    if result.there + sum(result.left_alone.values()) < result.planned:
         print(_go_on(paths))
 
 

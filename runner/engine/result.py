@@ -28,7 +28,7 @@ class Result:
         elapsed_s: Wall seconds of this process.
         stopped: Sentences about providers that were stopped.
         exhausted: Whether the budget ended the run.
-        lasting: Cells that failed in a way that lasts, and are tried again only by name.
+        left_alone: Cells by outcome that are tried again only if the user names it.
     """
 
     status: RunStatus
@@ -43,4 +43,4 @@ class Result:
     elapsed_s: float
     stopped: Sequence[str] = field(default_factory=tuple)
     exhausted: bool = False
-    lasting: int = 0
+    left_alone: Mapping[CellOutcome, int] = field(default_factory=dict)

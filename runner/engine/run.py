@@ -213,7 +213,7 @@ class _Run:
             made=state.counts["done"] - before,
             reused=self.reused,
             tried=state.attempts_made - self.state.attempts_made,
-            lasting=self._lasting_of_plan(state),
+            left_alone=self._left_alone(state),
             cost_usd=state.cost_usd,
             unknown_usd=state.cost_unknown_worst_usd,
             elapsed_s=elapsed_s,
@@ -263,10 +263,15 @@ class _Run:
         cells = self.plan.cells()
         return sum(state.outcome_of(cell.cell_id) == "done" for cell in cells)
 
-    def _lasting_of_plan(self, state: RunState) -> int:
-        if self.same_plan or not state.lasting:
-            return state.lasting
-        return sum(state.lasts_of(cell.cell_id) for cell in self.plan.cells())
+    def _left_alone(self, state: RunState) -> dict[CellOutcome, int]:
+        """Cells of this plan that only a user who names their outcome tries again."""
+        refused, lasting = state.counts["refused"], state.lasting
+        if not self.same_plan and refused + lasting:
+            refused = lasting = 0
+            for cell in self.plan.cells():
+                refused += state.outcome_of(cell.cell_id) == "refused"
+                lasting += state.lasts_of(cell.cell_id)
+        return {"refused": refused, "failed": lasting}
 
     def _lanes(self) -> list[list[VariantRun]]:
         job, earlier = self.job, self._earlier()

@@ -145,7 +145,8 @@ def test_a_refusal_is_a_row_and_an_exit_code(run_cli: RunCli, tmp_path: Path) ->
     assert len(refused) + len(rows(run)) == 20
     assert {row["outcome"] for row in refused} == {"refused"}
     assert manifest(run)["counts"]["refused"] == len(refused)
-    assert "refused" in done.out
+    assert f"said no: {len(refused)} images; all the same: python -m runner resume" in done.out
+    assert "go on with" not in done.out
     resumed = run_cli("resume", str(run))
     assert resumed.code == 1
     assert len(failures(run)) == len(refused)

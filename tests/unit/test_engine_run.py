@@ -251,3 +251,17 @@ def test_an_image_on_disk_without_its_record_is_adopted_not_paid_again(tmp_path:
     rows = list(read_rows(RunPaths(tmp_path / "r")))
     assert all("found on disk" in row.warnings[0] for row in rows)
     assert verify(RunPaths(tmp_path / "r")).ok
+
+
+def test_what_is_left_alone_is_counted_in_the_plan_that_is(tmp_path: Path) -> None:
+    def says(call: Call, _: int) -> Answer:
+        wrong = Missing(outcome="failed", kind="invalid", message="no such size")
+        no = Missing(outcome="refused", kind="content_filter", message="no")
+        return Answer(outputs=(wrong, no))
+
+    first = Scripted(says)
+    assert run(tmp_path / "r", first).left_alone == {"refused": 2, "failed": 2}
+    # The same cells stand in another plan twice.
+    amended = run(tmp_path / "r", first, Scripted(says, quota="another"))
+    assert first.calls == 2
+    assert amended.left_alone == {"refused": 4, "failed": 4}
