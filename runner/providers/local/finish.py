@@ -14,7 +14,7 @@ from runner.settings.cell import Cell, Json
 
 if TYPE_CHECKING:
     from runner.providers.local.inputs import Inputs
-    from runner.providers.local.sample import Sample
+    from runner.providers.local.items import Sample
 
 _NO_EFFECT = "negative_prompt had no effect: with this guidance_scale there is none"
 

@@ -14,13 +14,14 @@ from runner.providers.local import identity, load
 from runner.providers.local.device import Machine, Weights, choose_machine
 from runner.providers.local.fitting import require_fitting, weights_facts
 from runner.providers.local.inputs import Inputs, Pictures
+from runner.providers.local.items import Item
 from runner.providers.local.notices import NOTICES
 from runner.providers.local.options import DiffusersOptions
 from runner.providers.local.params import CallParams
 from runner.providers.local.preflight import read_facts
 from runner.providers.local.preprocess import Preprocess, make_preprocessor
 from runner.providers.local.refine import refiner_weights
-from runner.providers.local.sample import Item, Sampler
+from runner.providers.local.sample import Sampler
 from runner.providers.local.source import Source
 from runner.providers.local.trial import Trial, gains_nothing, trial_steps
 from runner.providers.net.inputs import read_input

@@ -10,11 +10,12 @@ import inspect
 import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runner.providers.contract import ProviderError
 from runner.providers.local.device import free_memory
+from runner.providers.local.items import Item, Sample, gathered, shape_of
 from runner.providers.local.memo import PromptMemo
 from runner.providers.local.notices import NOTICES
 from runner.providers.local.refine import PASSED_ON, LoadedRefiner
@@ -22,59 +23,12 @@ from runner.providers.local.vae_memo import remember_pictures
 from runner.settings.cell import Json
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import torch
     from diffusers import DiffusionPipeline
 
 
 class StoppedError(Exception):
     """The call was cancelled; raised between two steps, and the pipeline stays usable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One image to compute.
-
-    Attributes:
-        prompt: The text.
-        negative_prompt: The text, or ``None`` for the pipeline's own idea of nothing.
-        seed: Start of this image's own noise.
-        pictures: Input pictures by the pipeline's names for them, and their ``width`` and
-            ``height``; a tuple holds one control image per ControlNet.
-    """
-
-    prompt: str
-    negative_prompt: str | None
-    seed: int
-    pictures: Mapping[str, Any] = field(default_factory=dict)
-
-    def group(self) -> tuple[object, ...]:
-        """Items of one batch agree on this.
-
-        No negative prompt and an empty one differ in some pipelines, and one call takes all or none
-        of them; pictures of a batch have one size; several ControlNets take one set of images.
-        """
-        sizes = [
-            (name, tuple(map(id, value)) if _is_set(value) else _size_of(value))
-            for name, value in sorted(self.pictures.items())
-        ]
-        return (self.negative_prompt is not None, tuple(sizes))
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One computed image.
-
-    Attributes:
-        pixels: Height x width x channels, 0 to 1.
-        flagged: The pipeline's safety checker has blacked it out.
-        warnings: What was said about it.
-    """
-
-    pixels: npt.NDArray[np.float32]
-    flagged: bool
-    warnings: tuple[str, ...]
 
 
 Progress = Callable[[int, int], None]
@@ -150,7 +104,7 @@ class Sampler:
             ProviderError: Not even one image fits into the memory.
             Exception: What the pipeline raised, if it raised it for every image.
         """
-        shape, asked = _shape(items[0], arguments), batch_size or self.batch_size
+        shape, asked = shape_of(items[0], arguments), batch_size or self.batch_size
         while True:
             size = min(asked, self._fitting.get(shape, asked))
             try:
@@ -253,7 +207,7 @@ class Sampler:
             "prompt": [item.prompt for item in filled],
             "generator": list(self._generators),
             "output_type": "np",
-            **{name: _gathered(filled, name) for name in filled[0].pictures},
+            **{name: gathered(filled, name) for name in filled[0].pictures},
         }
         if filled[0].negative_prompt is not None:
             call["negative_prompt"] = [item.negative_prompt for item in filled]
@@ -338,37 +292,11 @@ class Sampler:
         scheduler.step = seeded_step
 
 
-def _shape(item: Item, arguments: Mapping[str, Json]) -> object:
-    """The size of an image, as far as the call tells it: how much memory it takes."""
-    sizes = [_size_of(value) for value in item.pictures.values()]
-    return tuple(sizes) or (arguments.get("width"), arguments.get("height"))
-
-
 def _said(made: Sample | Exception, size: int, asked: int) -> Sample | Exception:
     if size == asked or isinstance(made, Exception):
         return made
     text = f"computed in batches of {size}: device.batch_size={asked} does not fit into the memory"
     return replace(made, warnings=(*made.warnings, text))
-
-
-def _is_set(value: object) -> bool:
-    """Whether a picture argument holds one image for each of several ControlNets."""
-    return isinstance(value, tuple) and len(value) > 1
-
-
-def _size_of(value: Any) -> object:
-    single = value[0] if isinstance(value, tuple) else value
-    return getattr(single, "size", single)
-
-
-def _gathered(items: Sequence[Item], name: str) -> Any:
-    """One argument of a batch, from those of its items."""
-    values = [item.pictures[name] for item in items]
-    if isinstance(values[0], int):
-        return values[0]
-    if _is_set(values[0]):
-        return list(values[0])
-    return [value[0] if isinstance(value, tuple) else value for value in values]
 
 
 def _step_callback(stop: threading.Event, progress: Progress) -> Callable[..., dict[str, Any]]:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from runner.providers.local.device import Weights, free_bytes, free_memory
+from runner.providers.local.items import Item
 from runner.providers.local.options import LARGEST_TRIED
-from runner.providers.local.sample import Item, Sampler, StoppedError
+from runner.providers.local.sample import Sampler, StoppedError
 from runner.settings.cell import Json
 
 _GAIN = 1.1
