@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ pytest.importorskip("diffusers")
 from runner.providers.contract import Picture, ProviderError
 from runner.providers.local import load
 from runner.providers.local.preprocess import make_preprocessor
+from runner.providers.net.http import Http
 from runner.settings.cell import CellParams
 from runner.settings.errors import PrerequisiteError
 from tests import tiny, tiny_files, tiny_more
@@ -367,15 +369,25 @@ def test_what_options_make_is_made_again_to_the_byte(
     assert "1 identical-bytes" in again.out
 
 
-def test_an_address_inside_the_network_is_not_fetched(
-    tiny_folder: Folder, drawings: Drawings
+def test_a_picture_at_an_address_is_recorded_by_its_hash_and_none_inside_the_network_is_fetched(
+    tiny_folder: Folder, drawings: Drawings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with (
-        opened(tiny_folder("sd15"), pipeline="img2img", batch_size=1) as driver,
-        pytest.raises(ProviderError) as caught,
-    ):
-        one(driver, image="https://127.0.0.1/secret.png", strength=0.6)
-    assert caught.value.code == "address_refused"
+    data = Path(drawings.image).read_bytes()
+    with opened(tiny_folder("sd15"), pipeline="img2img", batch_size=1) as driver:
+        with pytest.raises(ProviderError) as caught:
+            one(driver, image="https://127.0.0.1/secret.png", strength=0.6)
+        assert caught.value.code == "address_refused"
+
+        async def download(self: Http, url: str, limit: int) -> bytes:
+            assert url == "https://example.com/a.png"
+            return data
+
+        monkeypatch.setattr(Http, "_download", download)
+        fetched = one(driver, image="https://example.com/a.png", strength=0.6)
+        read = one(driver, image=drawings.image, strength=0.6)
+    assert fetched.data == read.data
+    found = {"image sha256": hashlib.sha256(data).hexdigest()}
+    assert fetched.effective == read.effective | found
 
 
 def test_depth_is_read_by_a_network_of_safetensors(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
@@ -96,12 +97,13 @@ class Pictures:
         return self._kept[key]
 
     async def _make(self, params: CellParams, size: Size | None) -> Inputs:
-        image = await self._open(params.image, "pipeline.image")
-        mask = await self._open(params.mask, "pipeline.mask")
+        facts: dict[str, Json] = {}
+        image = await self._open(params.image, "pipeline.image", facts)
+        mask = await self._open(params.mask, "pipeline.mask", facts)
         controls = [
             opened
             for path in (params.control_image or "").split(FILES_APART)
-            if (opened := await self._open(path or None, "pipeline.control_image")) is not None
+            if (opened := await self._open(path or None, "pipeline.control_image", {})) is not None
         ]
         first = image or next(iter(controls), None)
         if first is None:
@@ -111,10 +113,7 @@ class Pictures:
                 _require_same_shape(name, other.size, first.size)
         target = size or first.size
         width, height = fitted(first.size, target, self._resize, self._multiple)
-        facts: dict[str, Json] = {
-            "resize": self._resize,
-            "resized_from": f"{first.width}x{first.height}",
-        }
+        facts |= {"resize": self._resize, "resized_from": f"{first.width}x{first.height}"}
 
         def placed(picture: Image.Image, kind: Image.Resampling) -> Image.Image:
             if picture.size == (width, height):
@@ -134,12 +133,19 @@ class Pictures:
             made.append(fitting if make is None else make(fitting).convert("RGB"))
         return Inputs((width, height), images, masks, tuple(made), facts)
 
-    async def _open(self, path: str | None, what: str) -> Image.Image | None:
+    async def _open(
+        self, path: str | None, what: str, facts: dict[str, Json]
+    ) -> Image.Image | None:
         if path is None:
             return None
         try:
             background = "black" if what == "pipeline.mask" else "white"
-            return upright(await self._read(path, what), background)
+            data = await self._read(path, what)
+            if "://" in path:
+                # Of files the run keeps a copy; an address may show another picture next time.
+                key = f"{what.removeprefix('pipeline.')} sha256"
+                facts[key] = hashlib.sha256(data).hexdigest()
+            return upright(data, background)
         except BadImage as error:
             raise ProviderError("invalid", f"{what}={path}: {error}", code="bad_input") from None
 
