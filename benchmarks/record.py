@@ -84,7 +84,7 @@ def sent(index: int) -> SentRecord:
 
 
 async def commit_all(root: Path, count: int, *, with_sent: bool) -> None:
-    store = RunStore.open(RunPaths(root), "plan")
+    store = await RunStore.open(RunPaths(root), "plan")
     data = os.urandom(IMAGE_BYTES)
     indices = iter(range(count))
 
@@ -98,7 +98,7 @@ async def commit_all(root: Path, count: int, *, with_sent: bool) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(IN_FLIGHT):
             group.create_task(work())
-    store.close()
+    await store.close()
 
 
 def bare(root: Path, count: int) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,12 @@ import pytest
 from tests.figures import Figures, counted
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def wait_for_writer(run: Path) -> None:
+    """Wait until all is written that a killed run has handed over."""
+    with suppress(FileNotFoundError), (run / "run.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 @dataclass(frozen=True)

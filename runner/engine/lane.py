@@ -126,7 +126,7 @@ class VariantRun:
         self._group = calls
         self._calls = calls()
         self._earlier = iter(earlier)
-        self._policy = RetryPolicy(shared.retry, self.capabilities.resend_safe)
+        self._policy = RetryPolicy(shared.retry, self.capabilities.resend_safe, limiter.dice)
         self._largest: int | None = None
         self._noted: set[str] = set()
 
@@ -142,8 +142,8 @@ class VariantRun:
             if await self._settle() and first is not None:
                 self._calls = self._group()  # other calls than those of before
                 first = next(self._calls)
-            wanted = self.shared.limits.max_concurrency
-            workers = min(wanted, self.provider.max_concurrency() or wanted)
+            # The limiter bounds what is in flight; as many answers again are being written.
+            workers = self.provider.max_concurrency() or 2 * self.shared.limits.max_concurrency
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._work(first, sent))
                 for _ in range(workers - 1):

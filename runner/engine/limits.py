@@ -75,6 +75,7 @@ class Limiter:
         rate: Calls per second that may start.
         last_good: When a call was last accepted.
         breaker: Pauses everything while the provider is down.
+        dice: For jitter.
     """
 
     def __init__(
@@ -85,12 +86,12 @@ class Limiter:
         dice: random.Random | None = None,
     ) -> None:
         self._clock = clock or asyncio.get_running_loop().time
-        self._dice = dice or random.Random()
+        self.dice = dice or random.Random()
         self._retry = retry
         self._most = limits.max_concurrency
         self._per_call = 60 / limits.requests_per_minute if limits.requests_per_minute else 0.0
         self._per_image = 60 / limits.images_per_minute if limits.images_per_minute else 0.0
-        self.breaker = Breaker(retry, self._clock, self._dice)
+        self.breaker = Breaker(retry, self._clock, self.dice)
         self.window = float(min(FIRST_WINDOW, self._most))
         self.rate = math.inf
         self.in_flight = 0
@@ -210,7 +211,7 @@ class Limiter:
             self._cut(now)
         most = self._retry.max_wait_s
         if retry_after is None:
-            wait = backoff_s(self._episodes, most, self._dice)
+            wait = backoff_s(self._episodes, most, self.dice)
         else:
             wait = min(max(0.0, retry_after), most)
         self._paused = max(self._paused, now + wait)

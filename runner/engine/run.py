@@ -104,13 +104,13 @@ async def execute(job: Job) -> Result:
         OSError: The disk failed; what was journalled before is intact.
     """
     started = time.monotonic()
-    store = RunStore.open(job.paths, job.plan.hash)
+    store = await RunStore.open(job.paths, job.plan.hash)
     try:
         state = load_state(job.paths)
         run = _Run(job, store, state)
         await run.work()
     finally:
-        store.close()
+        await store.close()
     return run.finish(time.monotonic() - started)
 
 

@@ -25,7 +25,7 @@ Kind = Literal["image", "file"]
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def write_all(descriptor: int, data: bytes, point: str) -> None:
+def write_all(descriptor: int, data: bytes | memoryview, point: str) -> None:
     """Write every byte; ``os.write`` may take fewer.
 
     Args:
@@ -41,7 +41,7 @@ def write_all(descriptor: int, data: bytes, point: str) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def put(path: Path, data: bytes, kind: Kind = "file") -> None:
+def put(path: Path, data: bytes | memoryview, kind: Kind = "file") -> None:
     """Write, fsync and rename a file; the caller makes the folder durable.
 
     Raises:

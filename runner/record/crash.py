@@ -1,8 +1,9 @@
 """Points at which a test may kill this process, as a power cut would.
 
-``RUNNER_CRASH_AT=journal.before_fsync:3`` sends SIGKILL to the own process at the third passage of
-that point; without ``:N`` at the first. The points, in the order in which a commit passes them, are
-:data:`POINTS`; a ``torn`` point writes half of the data first.
+``RUNNER_CRASH_AT=journal.before_fsync:3`` sends SIGKILL to the own process, and to the run whose
+folder it writes, at the third passage of that point; without ``:N`` at the first. The points, in
+the order in which a commit passes them, are :data:`POINTS`; a ``torn`` point writes half of the
+data first.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ POINTS = (
 """``image``: an image file. ``journal``: a group of records. ``file``: any other file."""
 
 _armed = ""
+_with = 0
 _passages = itertools.count()
 
 
@@ -40,6 +42,12 @@ def arm(wish: str) -> None:
     _passages = itertools.count(1 - int(nth or 1))
 
 
+def take_along(process: int) -> None:
+    """Let another process die with this one."""
+    global _with
+    _with = process
+
+
 def due(point: str) -> bool:
     """Whether this passage of the point is the last thing this process does."""
     return point == _armed and next(_passages) == 0
@@ -47,6 +55,8 @@ def due(point: str) -> bool:
 
 def crash() -> None:
     """Die at once, as by SIGKILL from outside: nothing is flushed, nothing is cleaned up."""
+    if _with:
+        os.kill(_with, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

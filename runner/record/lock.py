@@ -1,8 +1,10 @@
 """One writer per run folder.
 
 The kernel's own file lock decides, so a killed process leaves no lock behind and nobody ever has to
-unlock by hand. The file also names its owner (pid, host, boot, start of the process): for the
-message, and to decide where the file system has no locks, as on some network mounts.
+unlock by hand. The process that writes for a run holds the lock too: where the run was killed, the
+lock is free as soon as everything is written down that was on its way. The file also names its
+owner (pid, host, boot, start of the process): for the message, and to decide where the file system
+has no locks, as on some network mounts.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ import fcntl
 import json
 import os
 import socket
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runner.settings.errors import PrerequisiteError
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+
+LAST_WORDS_S = 60.0
+"""Longest that the writer of a killed process is waited for: as long as a slow disk may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ class FolderLock:
         path: The lock file.
 
     Attributes:
+        file: The open lock file, for a process that shall hold the lock too.
         taken_over: Whether the last holder died without releasing it.
 
     Raises:
@@ -65,22 +72,22 @@ class FolderLock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             self._take()
         except BaseException:
-            os.close(self._file)
+            os.close(self.file)
             raise
 
     def release(self) -> None:
         """Let others in. The file stays: removing it would race with who waits for it."""
-        os.ftruncate(self._file, 0)
-        os.close(self._file)
+        os.ftruncate(self.file, 0)
+        os.close(self.file)
 
     def _take(self) -> None:
         owner = self._owner()
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._flock()
         except BlockingIOError:
             raise self._refusal(self._owner()) from None
         except OSError as error:
@@ -89,13 +96,24 @@ class FolderLock:
             if owner is not None and owner.alive():
                 raise self._refusal(owner) from None
         self.taken_over = owner is not None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, json.dumps(asdict(this_process())).encode(), 0)
-        os.fsync(self._file)
+        os.ftruncate(self.file, 0)
+        os.pwrite(self.file, json.dumps(asdict(this_process())).encode(), 0)
+        os.fsync(self.file)
+
+    def _flock(self) -> None:
+        until = time.monotonic() + LAST_WORDS_S
+        while True:
+            try:
+                return fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = self._owner()
+                if owner is None or owner.alive() or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
 
     def _owner(self) -> Owner | None:
         try:
-            return Owner(**json.loads(os.pread(self._file, 4096, 0)))
+            return Owner(**json.loads(os.pread(self.file, 4096, 0)))
         except (ValueError, TypeError):
             return None
 

@@ -41,6 +41,16 @@ def parse_image_name(file_name: str) -> tuple[int, str] | None:
     return int(found[2]), found[3]
 
 
+def check_image_name(file_name: str) -> None:
+    """Make sure that a name is one that :func:`image_name` makes.
+
+    Raises:
+        ValueError: It is not, so it may lead anywhere.
+    """
+    if parse_image_name(file_name) is None:
+        raise ValueError(f"'{file_name}' is not the name of an image of a run")
+
+
 def temp_path(path: Path) -> Path:
     """Where a file is written before it takes its name: hidden, in the same folder."""
     return path.with_name(f".{path.name}{TEMP_SUFFIX}")
@@ -132,8 +142,7 @@ class RunPaths:
         Raises:
             ValueError: The name is not one that :func:`image_name` makes, so it may lead anywhere.
         """
-        if parse_image_name(file_name) is None:
-            raise ValueError(f"'{file_name}' is not the name of an image of a run")
+        check_image_name(file_name)
         return self.images / file_name
 
     def journal_files(self) -> list[Path]:

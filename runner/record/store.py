@@ -1,13 +1,10 @@
 """The one writer of a run folder: images first, then the journal, everything durable on return.
 
-Images are written by a few threads, each file with its own fsync, because disks take many syncs at
-once. One more thread appends to the journal. It takes all records that wait, makes their folders
-durable, and writes and syncs them together, so the price of a sync is shared by everything in
-flight (group commit). Records of calls that are only being sent never wait for images.
-
-Nothing is buffered beyond what the callers hold themselves: whoever bounds the bytes in flight
-bounds the memory. After an I/O error the callers concerned get it, the journal is cut back to its
-last durable record, images without a record are removed, and the store can be used again.
+The writing itself is done by a process of its own, see :mod:`runner.record.writer`; here records
+are encoded, handed over, and waited for. Nothing is buffered beyond what the callers hold
+themselves: whoever bounds the bytes in flight bounds the memory. After an I/O error the callers
+concerned get it, the journal is cut back to its last durable record, images without a record are
+removed, and the store can be used again.
 """
 
 from __future__ import annotations
@@ -15,40 +12,50 @@ from __future__ import annotations
 import asyncio
 import datetime
 import errno
+import json
 import os
-import queue
 import re
 import socket
-import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from runner.record.atomic import fsync_folder, put, put_link, write_all
-from runner.record.crash import crash_point
+import runner
+from runner.record.atomic import fsync_folder, put
 from runner.record.journal import Record, encode
 from runner.record.lock import FolderLock
-from runner.record.paths import RunPaths
+from runner.record.paths import RunPaths, check_image_name
 from runner.record.rows import AttemptRecord, NoteRecord, OpenRecord, SentRecord
+from runner.record.writer import LANES, Opening, Order, error_from, frame, pack
 from runner.settings.errors import PrerequisiteError
 
-_IMAGE_THREADS = 8
-_NEW_JOURNAL = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+Start = Callable[[Sequence[socket.socket], int], Callable[[], object]]
+"""Starts a writer on ends of socket pairs, with a lock's file to hold; returns what waits for its
+end."""
+
+_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from runner.record.writer import main; main()"
+_PACKAGES = str(Path(runner.__file__).parents[1])
+_ON_THE_WAY = 1_000_000
+"""Bytes that a socket shall hold; the kernel has its own limit."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A record on its way to the journal, and who waits for it."""
-
-    line: bytes
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[None]
-    files: Mapping[Path, bytes | Path]
-    adopted: set[Path] = field(default_factory=set)
-    written: list[Path] = field(default_factory=list)
-    shards: set[Path] = field(default_factory=set)
-    error: Exception | None = None
+def start_process(lanes: Sequence[socket.socket], lock: int) -> Callable[[], object]:
+    """Start the writer as a process, which holds the folder's lock for as long as it writes."""
+    files = [lane.fileno() for lane in lanes]
+    child = subprocess.Popen(
+        # Without site: it needs the standard library and this package alone, and starts at once.
+        [sys.executable, "-I", "-S", "-c", _CODE, _PACKAGES, *map(str, files)],
+        pass_fds=[*files, lock],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        # Ctrl-C in a terminal reaches a whole group, and a run that stops has more to write.
+        process_group=0,
+    )
+    for lane in lanes:
+        lane.close()
+    return child.wait
 
 
 class RunStore:
@@ -59,31 +66,22 @@ class RunStore:
     """
 
     def __init__(
-        self, paths: RunPaths, plan_hash: str, lock: FolderLock, repairs: Sequence[str]
+        self,
+        paths: RunPaths,
+        lock: FolderLock,
+        repairs: Sequence[str],
+        lanes: _Lanes,
+        ended: Callable[[], object],
     ) -> None:
         self.repairs = tuple(repairs)
         self._paths = paths
         self._lock = lock
-        self._opening = OpenRecord(
-            at=_now(), plan_hash=plan_hash, host=socket.gethostname(), pid=os.getpid()
-        )
-        self._file: int | None = None
-        self._size = 0
-        self._broken: BaseException | None = None
+        self._lanes = lanes
+        self._ended = ended
         self._closed = False
-        self._durable_shards: set[Path] = set()
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._images: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._writers = [
-            threading.Thread(target=self._write_images, name=f"runner-images-{number}", daemon=True)
-            for number in range(_IMAGE_THREADS)
-        ]
-        self._journalist = threading.Thread(target=self._run, name="runner-journal", daemon=True)
-        for thread in (*self._writers, self._journalist):
-            thread.start()
 
     @classmethod
-    def open(cls, paths: RunPaths, plan_hash: str) -> RunStore:
+    async def open(cls, paths: RunPaths, plan_hash: str, start: Start = start_process) -> RunStore:
         """Take a run folder for writing, and clean up after a process that was killed.
 
         The journal file is made with the first record, so a run that has nothing to do leaves none.
@@ -91,6 +89,7 @@ class RunStore:
         Args:
             paths: The run folder, which must exist.
             plan_hash: Hash of the plan whose indices the records will use.
+            start: How the writer is started.
 
         Raises:
             PrerequisiteError: The folder is gone or cannot be written, or another live process
@@ -106,7 +105,19 @@ class RunStore:
         except OSError as error:
             lock.release()
             raise _unwritable(paths.root, error) from None
-        return cls(paths, plan_hash, lock, repairs)
+        lanes = _Lanes()
+        pairs = [socket.socketpair() for _ in range(LANES)]
+        try:
+            ended = start([theirs for _, theirs in pairs], lock.file)
+            for ours, _ in pairs:
+                await lanes.add(ours)
+        except BaseException:
+            for ours, _ in pairs:
+                ours.close()
+            lock.release()
+            raise
+        lanes.tell(_opening(paths, plan_hash))
+        return cls(paths, lock, repairs, lanes, ended)
 
     async def sent(self, record: SentRecord) -> None:
         """Journal a call that is about to leave; durable on return.
@@ -137,7 +148,10 @@ class RunStore:
                 nor the record were kept.
             ValueError: A name is not one of :func:`~runner.record.paths.image_name`.
         """
-        await self._append(record, {self._paths.image(name): data for name, data in files.items()})
+        adopted = [row.file_name for row in record.images if row.file_name not in files]
+        for name in (*files, *adopted):
+            check_image_name(name)
+        await self._append(record, files, adopted)
 
     async def keep_extras(self, file_name: str, extras: Mapping[str, bytes]) -> None:
         """Write further files of an image, such as partial ones, before its record.
@@ -151,146 +165,96 @@ class RunStore:
             path.parent.mkdir(exist_ok=True)
             await asyncio.to_thread(put, path, data)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Finish what waits and release the folder. A second time, nothing happens."""
         if self._closed:
             return
         self._closed = True
-        for _ in self._writers:
-            self._images.put(None)
-        for thread in self._writers:
-            thread.join()
-        self._queue.put(None)
-        self._journalist.join()
-        if self._file is not None:
-            os.close(self._file)
+        self._lanes.end()
+        await asyncio.to_thread(self._ended)
+        await self._lanes.gone.wait()
         self._lock.release()
 
-    async def _append(
-        self, record: Record, files: Mapping[Path, bytes | Path] | None = None
-    ) -> None:
+    def _append(
+        self,
+        record: Record,
+        files: Mapping[str, bytes | Path] | None = None,
+        adopted: Sequence[str] = (),
+    ) -> Awaitable[None]:
         if self._closed:
             raise RuntimeError("the run store is closed")
-        loop = asyncio.get_running_loop()
-        item = _Waiting(encode(record), loop, loop.create_future(), files or {})
-        if isinstance(record, AttemptRecord):
-            named = {self._paths.image(row.file_name) for row in record.images}
-            item.adopted = named.difference(item.files)
-        (self._images if item.files or item.adopted else self._queue).put(item)
-        await item.future
-
-    def _write_images(self) -> None:
-        """An image thread: whole attempts, one after the other."""
-        while (item := self._images.get()) is not None:
-            try:
-                for path in item.adopted:
-                    path.stat()
-                    item.shards.add(path.parent)
-                for path, data in item.files.items():
-                    shard = path.parent
-                    if shard not in self._durable_shards:
-                        shard.mkdir(exist_ok=True)
-                    if isinstance(data, Path):
-                        put_link(path, data)
-                    else:
-                        put(path, data, "image")
-                    item.written.append(path)
-                    item.shards.add(shard)
-            except Exception as error:
-                item.error = error
-            self._queue.put(item)
-
-    def _run(self) -> None:
-        """The journal thread: everything that waits is one group."""
-        last = False
-        while not last:
-            group = [self._queue.get()]
-            with suppress(queue.Empty):
-                while True:
-                    group.append(self._queue.get_nowait())
-            last = None in group
-            self._write_group([item for item in group if item is not None])
-
-    def _write_group(self, group: list[_Waiting]) -> None:
-        good = [item for item in group if item.error is None]
-        try:
-            if good:
-                self._sync_folders({shard for item in good for shard in item.shards})
-                self._write(b"".join(item.line for item in good))
-        except Exception as error:
-            for item in good:
-                item.error = error
-        for item in group:
-            # After a failed cut the record may be there after all: then its image has to stay.
-            if item.error is not None and self._broken is None:
-                for path in item.written:
-                    with suppress(OSError):
-                        path.unlink()
-        by_loop: dict[asyncio.AbstractEventLoop, list[_Waiting]] = {}
-        for item in group:
-            by_loop.setdefault(item.loop, []).append(item)
-        for loop, items in by_loop.items():
-            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-                loop.call_soon_threadsafe(_wake, items)
-
-    def _sync_folders(self, shards: set[Path]) -> None:
-        for shard in shards:
-            fsync_folder(shard)
-        new = shards - self._durable_shards
-        if new:
-            fsync_folder(self._paths.images)
-            self._durable_shards |= new
-
-    def _write(self, lines: bytes) -> None:
-        """Append to the journal, durably or not at all."""
-        if self._broken is not None:
-            raise self._broken
-        if self._file is None:
-            self._file = self._new_journal()
-        if self._size == 0:
-            lines = encode(self._opening) + lines
-        try:
-            crash_point("journal.before_write")
-            write_all(self._file, lines, "journal.torn")
-            crash_point("journal.before_fsync")
-            os.fsync(self._file)
-            crash_point("journal.after_fsync")
-        except BaseException:
-            self._cut_back(self._file)
-            raise
-        self._size += len(lines)
-
-    def _cut_back(self, file: int) -> None:
-        try:
-            os.ftruncate(file, self._size)
-            os.fsync(file)
-        except OSError as error:
-            self._broken = error
-
-    def _new_journal(self) -> int:
-        """Files are numbered, so that their order does not hang on a clock."""
-        number = max((_number(path) for path in self._paths.journal_files()), default=0) + 1
-        host = re.sub(r"[^A-Za-z0-9]+", "-", self._opening.host)
-        stamp = re.sub(r"[^0-9]", "", self._opening.at[:19])
-        path = self._paths.journal / f"{number:04d}-{host}-{self._opening.pid}-{stamp}.jsonl"
-        file = os.open(path, _NEW_JOURNAL, 0o666)
-        try:
-            fsync_folder(self._paths.journal)
-        except BaseException:
-            os.close(file)
-            path.unlink()
-            raise
-        return file
+        return self._lanes.order(encode(record), files or {}, adopted)
 
 
-def _wake(items: list[_Waiting]) -> None:
-    for item in items:
-        if item.future.cancelled():
-            continue
-        if item.error is None:
-            item.future.set_result(None)
-        else:
-            item.future.set_exception(item.error)
+class _Lanes(asyncio.Protocol):
+    """The sockets to the writer: orders go, answers come.
+
+    Attributes:
+        gone: The writer has ended.
+    """
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+        self._transports: list[asyncio.WriteTransport] = []
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._number = 0
+        self._rest = b""
+
+    async def add(self, lane: socket.socket) -> None:
+        """Take a connected socket."""
+        lane.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_THE_WAY)
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=lane)
+
+    def tell(self, opening: Opening) -> None:
+        """What the writer must know first."""
+        self._transports[0].write(pack(asdict(opening)))
+
+    def order(
+        self, line: bytes, files: Mapping[str, bytes | Path], adopted: Sequence[str]
+    ) -> asyncio.Future[None]:
+        """Hand an order over; the future ends when it is durable, or with the error."""
+        if self.gone.is_set():
+            raise _ended_early()
+        self._number += 1
+        lane = self._transports[0]
+        if files or adopted:
+            lane = min(self._transports[1:], key=lambda lane: lane.get_write_buffer_size())
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[self._number] = future
+        lane.write(frame(Order(self._number, line, files, adopted)))
+        return future
+
+    def end(self) -> None:
+        """There is nothing more to order."""
+        for lane in self._transports:
+            if not lane.is_closing():
+                lane.write_eof()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A lane is open."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transports.append(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Answers, over the first lane alone."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            for number, *told in json.loads(line):
+                future = self._waiting.pop(number)
+                if future.cancelled():
+                    continue
+                if told:
+                    future.set_exception(error_from(told))
+                else:
+                    future.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The writer closes its lanes when everything is written, and when it dies."""
+        self.gone.set()
+        for future in self._waiting.values():
+            if not future.cancelled():
+                future.set_exception(_ended_early())
+        self._waiting.clear()
 
 
 def _prepare(paths: RunPaths, *, after_crash: bool) -> list[str]:
@@ -340,9 +304,14 @@ def _cut_torn_tail(file: Path) -> int:
     return size - at
 
 
-def _number(path: Path) -> int:
-    return int(path.name.partition("-")[0])
+def _opening(paths: RunPaths, plan_hash: str) -> Opening:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    host, pid = socket.gethostname(), os.getpid()
+    record = OpenRecord(at=now, plan_hash=plan_hash, host=host, pid=pid)
+    stamp = re.sub(r"[^0-9]", "", now[:19])
+    journal = f"{re.sub(r'[^A-Za-z0-9]+', '-', host)}-{pid}-{stamp}"
+    return Opening(str(paths.root), journal, encode(record).decode("ascii"))
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+def _ended_early() -> OSError:
+    return OSError(errno.EPIPE, "the process that writes the run folder has ended")

@@ -2,28 +2,41 @@
  *
  * LD_PRELOAD it. FULL_DISK_AT=N and FULL_DISK_IN=/folder: the Nth call that changes something in
  * that folder, and all after it, fail with ENOSPC. FULL_DISK_ONCE=1: only the Nth does.
- * FULL_DISK_TOLD=/file is made when one does.
+ * FULL_DISK_TOLD=/file is made when one does. FULL_DISK_COUNT=/file, of 8 zero bytes, is where all
+ * processes of a run count together.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
-static atomic_long passages;
+#define REAL(name) ((__typeof__(name) *)dlsym(RTLD_NEXT, #name))
+
+static atomic_long *passages;
+
+static void open_count(void) {
+    int file = REAL(open)(getenv("FULL_DISK_COUNT"), O_RDWR | O_CLOEXEC);
+    passages = mmap(NULL, sizeof *passages, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    REAL(close)(file);
+}
 
 static int full(const char *path) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     const char *wish = getenv("FULL_DISK_AT"), *folder = getenv("FULL_DISK_IN");
     if (!wish || !folder || !path || strncmp(path, folder, strlen(folder))) return 0;
-    long at = atol(wish), now = atomic_fetch_add(&passages, 1) + 1;
+    pthread_once(&once, open_count);
+    long at = atol(wish), now = atomic_fetch_add(passages, 1) + 1;
     if (now != at && (now < at || getenv("FULL_DISK_ONCE"))) return 0;
     const char *told = getenv("FULL_DISK_TOLD");
     if (told) close(creat(told, 0666));
@@ -39,8 +52,6 @@ static int full_file(int file) {
     path[length] = 0;
     return full(path);
 }
-
-#define REAL(name) ((__typeof__(name) *)dlsym(RTLD_NEXT, #name))
 
 #define OPEN(name)                                                      \
     int name(const char *path, int flags, ...) {                        \

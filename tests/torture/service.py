@@ -18,6 +18,7 @@ from runner.record.journal import intact
 from runner.record.paths import RunPaths, parse_image_name
 from runner.record.verify import verify
 from tests.cli.runs import manifest, rows
+from tests.conftest import wait_for_writer
 from tests.servers.loopback import Seen, Situation
 from tests.servers.openai import OpenAIServer
 
@@ -76,6 +77,7 @@ class Watch:
 
     def look(self) -> None:
         """After a death: note what is safe, and that nothing that was safe was asked for again."""
+        wait_for_writer(self.run)
         self.check_nothing_twice()
         there: Counter[str] = Counter()
         for path in (self.run / "images").glob("*/*"):

@@ -59,8 +59,10 @@ def test_full_at_every_change(
         at += figures.step(short=9)
         command, watch = batch(tmp_path / str(at), service, cells=6, n=2)
         command += ["output.quiet=false"]
-        told = tmp_path / f"told-{at}"
+        told, count = tmp_path / f"told-{at}", tmp_path / f"count-{at}"
+        count.write_bytes(bytes(8))
         env = {
+            "FULL_DISK_COUNT": str(count),
             "FULL_DISK_AT": str(at),
             "FULL_DISK_IN": str(watch.run),
             "FULL_DISK_TOLD": str(told),

@@ -33,7 +33,7 @@ def say(word: str, index: int) -> None:
 async def work_off(root: Path) -> RunState:
     """What an engine does: adopt, make what is missing, eight at a time, derive."""
     paths = RunPaths(root)
-    store = RunStore.open(paths, PLAN)
+    store = await RunStore.open(paths, PLAN)
     state = load_state(paths)
     put_durably(paths.plan, b"{}")
     for call, _, path in unanswered_images(paths, state):
@@ -52,7 +52,7 @@ async def work_off(root: Path) -> RunState:
             say(outcome_of(index), index)
 
     await asyncio.gather(*(worker() for _ in range(8)))
-    store.close()
+    await store.close()
     state = derive(paths)
     say("finished", CELLS)
     return state

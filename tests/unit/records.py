@@ -6,7 +6,9 @@ import asyncio
 import functools
 import hashlib
 import io
-from collections.abc import Awaitable, Callable, Iterable
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from runner.images import inspect
 from runner.record.paths import RunPaths, image_name
 from runner.record.rows import AttemptRecord, FailureRow, ImageRow, SentRecord
 from runner.record.store import RunStore
+from runner.record.writer import serve
 
 PLAN = "plan-hash"
 NOW = "2026-01-02T03:04:05.678+00:00"
@@ -111,6 +114,13 @@ def files_of(record: AttemptRecord) -> dict[str, bytes]:
     return {row.file_name: picture(row.index) for row in record.images}
 
 
+def start_thread(lanes: Sequence[socket.socket], lock: int) -> Callable[[], object]:
+    """The writer on a thread of this process, where a test can come between it and the disk."""
+    thread = threading.Thread(target=serve, args=(lanes,))
+    thread.start()
+    return thread.join
+
+
 def with_store(
     root: Path, work: Callable[[RunStore], Awaitable[None]], plan: str = PLAN
 ) -> RunPaths:
@@ -118,11 +128,11 @@ def with_store(
     paths = RunPaths(root)
 
     async def run() -> None:
-        store = RunStore.open(paths, plan)
+        store = await RunStore.open(paths, plan, start_thread)
         try:
             await work(store)
         finally:
-            store.close()
+            await store.close()
 
     asyncio.run(run())
     return paths

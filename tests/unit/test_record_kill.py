@@ -25,6 +25,7 @@ from runner.record.paths import RunPaths
 from runner.record.reader import JournalReader
 from runner.record.state import RunState, load_state
 from runner.record.verify import verify
+from tests.conftest import wait_for_writer
 from tests.unit.record_child import CELLS, outcome_of, work_off
 from tests.unit.records import NOW, PLAN, picture
 
@@ -49,6 +50,7 @@ def run_child(
         time.sleep(kill_after)
         child.kill()
     out, _ = child.communicate(timeout=60)
+    wait_for_writer(root)
     return child.returncode, said + out.splitlines()
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +78,7 @@ def test_records_that_wait_share_one_sync(tmp_path: Path, monkeypatch: pytest.Mo
         real(descriptor)
 
     async def work(store: RunStore) -> None:
-        monkeypatch.setattr("runner.record.store.os.fsync", count)
+        monkeypatch.setattr("runner.record.writer.os.fsync", count)
         await asyncio.gather(*(store.sent(sent(index)) for index in range(500)))
         monkeypatch.undo()
 
@@ -141,7 +144,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything(
 ) -> None:
     root = Path(where) if where.startswith("/") else tmp_path / where
     with pytest.raises(PrerequisiteError, match="cannot write to the run folder"):
-        RunStore.open(RunPaths(root), PLAN)
+        asyncio.run(RunStore.open(RunPaths(root), PLAN))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -150,7 +153,7 @@ def test_a_folder_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
         await store.commit(done(1), files_of(done(1)))
         before = sorted(path for path in tmp_path.rglob("*"))
         with pytest.raises(PrerequisiteError, match=f"process {os.getpid()} on "):
-            RunStore.open(RunPaths(tmp_path), PLAN)
+            await RunStore.open(RunPaths(tmp_path), PLAN)
         assert sorted(path for path in tmp_path.rglob("*")) == before
 
     with_store(tmp_path, work)
@@ -158,9 +161,9 @@ def test_a_folder_in_use_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 def test_a_closed_store_takes_nothing_more(tmp_path: Path) -> None:
     async def run() -> None:
-        store = RunStore.open(RunPaths(tmp_path), PLAN)
-        store.close()
-        store.close()
+        store = await RunStore.open(RunPaths(tmp_path), PLAN)
+        await store.close()
+        await store.close()
         with pytest.raises(RuntimeError, match="closed"):
             await store.sent(sent(1))
 
@@ -255,7 +258,7 @@ def test_a_journal_that_cannot_be_cut_back_takes_nothing_more(
     async def work(store: RunStore) -> None:
         await store.sent(sent(1))
         disk = FullDisk("/journal/", monkeypatch)
-        monkeypatch.setattr("runner.record.store.os.ftruncate", broken)
+        monkeypatch.setattr("runner.record.writer.os.ftruncate", broken)
         with pytest.raises(OSError, match="No space"):
             await store.commit(done(2), files_of(done(2)))
         disk.full = False
@@ -380,3 +383,71 @@ def test_a_torn_tail_is_cut_wherever_its_newline_lies(tmp_path: Path) -> None:
             file.write_bytes(whole + torn)
             assert store_module._cut_torn_tail(file) == len(torn)
             assert file.read_bytes() == whole
+
+
+def test_a_writer_that_dies_ends_everything_that_waits_and_what_comes(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = await RunStore.open(paths, PLAN)
+        await store.commit(done(1), files_of(done(1)))
+        (writer,) = children()
+        os.kill(writer, signal.SIGSTOP)
+        waiting = asyncio.gather(
+            *(store.commit(done(index), files_of(done(index))) for index in range(2, 6)),
+            return_exceptions=True,
+        )
+        await asyncio.sleep(0)
+        os.kill(writer, signal.SIGKILL)
+        assert {type(end) for end in await waiting} == {BrokenPipeError}
+        with pytest.raises(OSError, match="the process that writes the run folder has ended"):
+            await store.sent(sent(6))
+        await store.close()
+
+    paths = RunPaths(tmp_path)
+    asyncio.run(run())
+    assert load_state(paths).counts["done"] == 1
+    # The folder is free again.
+    with_store(tmp_path, lambda store: store.commit(done(2), files_of(done(2))))
+    assert load_state(paths).counts["done"] == 2
+
+
+def children() -> list[int]:
+    me = os.getpid()
+    return [
+        int(child)
+        for thread in Path(f"/proc/{me}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
+
+
+HAND_OVER = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from runner.record.paths import RunPaths
+from runner.record.store import RunStore
+from tests.unit.records import PLAN, done, files_of
+from tests.unit.test_record_store import children
+
+async def run():
+    store = await RunStore.open(RunPaths(Path(sys.argv[1])), PLAN)
+    await store.commit(done(0), files_of(done(0)))
+    os.kill(*children(), signal.SIGSTOP)
+    for index in range(1, 20):
+        asyncio.ensure_future(store.commit(done(index), files_of(done(index))))
+    await asyncio.sleep(0)
+    print(*children(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(run())
+"""
+
+
+def test_what_was_handed_over_is_written_though_the_run_is_killed(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", HAND_OVER, str(tmp_path)]
+    killed = subprocess.run(words, stdout=subprocess.PIPE, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    paths = RunPaths(tmp_path)
+    assert load_state(paths).counts["done"] == 1
+    os.kill(int(killed.stdout), signal.SIGCONT)
+    # Who comes next waits for the writer's end, so the state that it reads is the last one.
+    with_store(tmp_path, lambda store: store.commit(done(20), files_of(done(20))))
+    assert load_state(paths).counts["done"] == 21
