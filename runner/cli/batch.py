@@ -364,6 +364,8 @@ def _tell(result: Result, paths: RunPaths) -> None:
     if result.reused:
         made += f", {result.reused:,} reused from earlier runs"
     print(f"{made}, {result.there:,} of {result.planned:,} there · {result.elapsed_s:.1f} s{money}")
+    for note in result.notes:
+        print(f"note: {note}")
     if result.status != "done":
         from runner.record.derive import read_failures
 

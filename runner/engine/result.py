@@ -28,6 +28,7 @@ class Result:
         elapsed_s: Wall seconds of this process.
         stopped: Sentences about providers that were stopped.
         exhausted: Whether the budget ended the run.
+        notes: Sentences about the folder: what was mended in it, what it holds beyond the plan.
         left_alone: Cells by outcome that are tried again only if the user names it.
     """
 
@@ -43,4 +44,5 @@ class Result:
     elapsed_s: float
     stopped: Sequence[str] = field(default_factory=tuple)
     exhausted: bool = False
+    notes: Sequence[str] = ()
     left_alone: Mapping[CellOutcome, int] = field(default_factory=dict)

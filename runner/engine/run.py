@@ -203,7 +203,13 @@ class _Run:
             else "incomplete" if missing
             else "done"
         )  # fmt: skip
-        self.manifest = self._live_manifest(state, status, ended=True)
+        notes = [*shared.store.repairs, *state.damaged]
+        if state.counts["done"] > there:
+            more = state.counts["done"] - there
+            notes.append(
+                f"images of earlier plans that this one does not ask for are kept: {more:,}"
+            )
+        self.manifest = self._live_manifest(state, status, ended=True, notes=notes)
         write_manifest(job.paths, self.manifest)
         return Result(
             status=status,
@@ -214,6 +220,7 @@ class _Run:
             reused=self.reused,
             tried=state.attempts_made - self.state.attempts_made,
             left_alone=self._left_alone(state),
+            notes=notes,
             cost_usd=state.cost_usd,
             unknown_usd=state.cost_unknown_worst_usd,
             elapsed_s=elapsed_s,
@@ -427,7 +434,9 @@ class _Run:
             warnings=(*job.warnings, *self.shared.store.repairs),
         )
 
-    def _live_manifest(self, state: RunState, status: RunStatus, *, ended: bool) -> Manifest:
+    def _live_manifest(
+        self, state: RunState, status: RunStatus, *, ended: bool, notes: Sequence[str] = ()
+    ) -> Manifest:
         shared = self.shared
         variants = tuple(
             variant.model_copy(
@@ -461,7 +470,7 @@ class _Run:
                     **self.manifest.recipes,
                     **{key: plain_object(recipe) for key, recipe in shared.recipes.items()},
                 },
-                "warnings": tuple(dict.fromkeys([*self.manifest.warnings, *state.damaged])),
+                "warnings": tuple(dict.fromkeys([*self.manifest.warnings, *state.damaged, *notes])),
                 "writers": tuple(path.name for path in journal),
                 "journal_bytes": sum(path.stat().st_size for path in journal),
             }

@@ -107,6 +107,13 @@ def test_the_same_command_on_a_fixed_folder_makes_only_what_is_missing(
     assert first.items() <= pixels(run).items()
     made_now = [row for record in attempts(run)[calls:] for row in record["images"]]
     assert sorted(row["seed"] for row in made_now) == [0, 3]
+    assert "kept" not in amended.out
+    fewer = run_cli("-m", *FAKE, "prompt=a star", "seed=2,4", fixed)
+    assert fewer.code == 0, fewer.text
+    kept = "images of earlier plans that this one does not ask for are kept: 3"
+    assert f"note: {kept}\n" in fewer.out
+    assert manifest(run)["warnings"] == [kept]
+    assert len(rows(run)) == 5
 
 
 def test_a_run_that_has_nothing_to_do_loads_no_engine_and_changes_nothing(
