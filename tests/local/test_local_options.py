@@ -409,6 +409,10 @@ def test_pickles_and_missing_files_are_told(tiny_folder: Folder) -> None:
     assert "style.ckpt can run code when it is read" in message
     assert "cannot do without its text encoder" in message
     assert "no file gone.safetensors" in refused(folder, loras=[{"name": "gone.safetensors"}])
+    lost = refused(folder, loras=[{"name": str(folder), "file": "gone.safetensors"}])
+    assert f"no file gone.safetensors in {folder}" in lost
+    adapter = {"name": "h94/IP-Adapter", "file": "ip.safetensors", "image": "gone.png"}
+    assert "ip_adapter.image: no file gone.png" in refused(folder, ip_adapter=adapter)
     unnamed = refused(folder, loras=[{"name": "owner/lora"}])
     assert "say which file of owner/lora it is" in unnamed
 

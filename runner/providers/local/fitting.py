@@ -192,7 +192,7 @@ def _problems(facts: Facts, options: DiffusersOptions) -> Iterator[str]:
         )
     if options.keep_unmasked and facts.kind != "inpaint":
         yield f"provider.options.keep_unmasked needs pipeline=inpaint, not {facts.kind}"
-    yield from _pickles(options)
+    yield from _file_problems(options)
 
 
 def _weights(folder: Path) -> list[Path]:
@@ -209,11 +209,13 @@ def lora_file(name: str, file: str | None) -> tuple[str, str | None]:
     return name, file
 
 
-def _pickles(options: DiffusersOptions) -> Iterator[str]:
+def _file_problems(options: DiffusersOptions) -> Iterator[str]:
     named = [("loras", lora.name, lora.file) for lora in options.loras]
     named += [("textual_inversions", each.name, None) for each in options.textual_inversions]
-    if options.ip_adapter is not None:
-        named.append(("ip_adapter", options.ip_adapter.name, options.ip_adapter.file))
+    if (adapter := options.ip_adapter) is not None:
+        named.append(("ip_adapter", adapter.name, str(Path(adapter.subfolder) / adapter.file)))
+        if not Path(adapter.image).expanduser().is_file():
+            yield f"provider.options.ip_adapter.image: no file {adapter.image}"
     for option, name, file in named:
         path = Path(name).expanduser()
         given = file or (name if path.suffix and not path.is_dir() else None)
@@ -224,7 +226,11 @@ def _pickles(options: DiffusersOptions) -> Iterator[str]:
                 f"provider.options.{option}: {given} can run code when it is read; only "
                 ".safetensors files are loaded"
             )
-        elif not path.is_file() and (path.suffix == ".safetensors" or option[0] == "t"):
+        elif path.is_dir() and file is not None and not (path / file).is_file():
+            yield f"provider.options.{option}: no file {file} in {name}"
+        elif not path.is_file() and (
+            path.suffix == ".safetensors" or option == "textual_inversions"
+        ):
             yield f"provider.options.{option}: no file {name}"
         elif option == "loras" and file is None and not path.is_file() and len(_weights(path)) != 1:
             yield (
