@@ -11,7 +11,9 @@ import pytest
 
 from runner.providers.contract import Missing
 from runner.providers.huggingface import KEY_VARIABLES
+from runner.providers.huggingface_family.routes import job_of
 from runner.providers.registry import make_provider
+from tests.contract.hostile import HostileAnswers
 from tests.contract.machinery import Machinery
 from tests.contract.suite import ProviderContract
 from tests.contract.support import ask, at_address, attach, in_request
@@ -75,6 +77,40 @@ class TestReplicateRoute(HuggingFace, ProviderContract):
     )
     has_jobs = True
     samples: ClassVar[Mapping[str, Any]] = {"size": "768x512", "steps": 4, "seed": 7}
+
+
+class TestFalRoute(HuggingFace, HostileAnswers):
+    overrides: ClassVar[tuple[str, ...]] = ("provider.options.provider=fal-ai",)
+
+
+class TestNscaleRoute(HuggingFace, HostileAnswers):
+    overrides: ClassVar[tuple[str, ...]] = ("provider.options.provider=nscale",)
+
+
+class TestTogetherRoute(HuggingFace, HostileAnswers):
+    overrides: ClassVar[tuple[str, ...]] = ("provider.options.provider=together",)
+
+
+class TestWavespeedRoute(HuggingFace, HostileAnswers):
+    overrides: ClassVar[tuple[str, ...]] = ("provider.options.provider=wavespeed",)
+
+
+class TestZaiRoute(HuggingFace, HostileAnswers):
+    overrides: ClassVar[tuple[str, ...]] = ("provider.options.provider=zai-org",)
+
+
+@pytest.mark.parametrize("address", ["http://[::1", None, 7, ["x"]])
+def test_an_address_that_is_none_is_no_crash(address: Any) -> None:
+    fact = job_of("replicate", {"id": "p", "urls": {"get": address}})
+    assert fact == {"job": "p", "path": "/v1/predictions/p"}
+    assert job_of("fal-ai", {"request_id": "p", "response_url": address}) == {
+        "job": "p",
+        "path": "",
+    }
+    assert job_of("wavespeed", {"data": {"id": "p", "urls": {"get": address}}}) == {
+        "job": "p",
+        "path": "",
+    }
 
 
 class TestRoutes(HuggingFace):

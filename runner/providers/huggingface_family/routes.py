@@ -28,20 +28,26 @@ def job_of(route: str, answer: Mapping[str, Any]) -> dict[str, Json] | None:
         answer: Of the request that submitted it.
     """
     if route == "fal-ai" and text(answer.get("request_id")) and "images" not in answer:
-        place = urlsplit(text(answer.get("response_url")) or "").path
-        return {"job": str(answer["request_id"]), "path": place}
+        return {"job": str(answer["request_id"]), "path": _path(answer.get("response_url"))}
     if route == "replicate" and answer.get("output") is None and text(answer.get("id")):
-        urls = answer.get("urls")
-        place = urlsplit(str(urls.get("get", "")) if isinstance(urls, Mapping) else "").path
+        place = _path(mapping(answer.get("urls")).get("get"))
         return {"job": str(answer["id"]), "path": place or f"/v1/predictions/{answer['id']}"}
     if route == "wavespeed":
         data = mapping(answer.get("data"))
-        place = urlsplit(str(mapping(data.get("urls")).get("get", ""))).path
+        place = _path(mapping(data.get("urls")).get("get"))
         return {"job": str(data.get("id") or ""), "path": place}
     if route == "zai-org" and answer.get("task_status") == "PROCESSING":
         job = str(answer.get("id") or "")
         return {"job": job, "path": f"/api/paas/v4/async-result/{job}"}
     return None
+
+
+def _path(address: object) -> str:
+    """The path of an address; empty if it is none."""
+    try:
+        return urlsplit(text(address) or "").path
+    except ValueError:
+        return ""
 
 
 async def poll(
