@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("diffusers")
 
+from runner.cli.main import run
 from runner.providers.contract import Picture, ProviderError
 from runner.providers.local import load
 from runner.providers.local.preprocess import make_preprocessor
@@ -353,20 +354,32 @@ def test_every_kind_of_every_family_is_made_again_to_the_byte(
 
 
 def test_what_options_make_is_made_again_to_the_byte(
-    run_cli: RunCli, tmp_path: Path, tiny_folder: Folder
+    tiny_folder: Folder,
+    drawings: Drawings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lora = tiny.build_lora(tmp_path / "style.safetensors", 1)
-    loras = f"[{{name:{lora},weight:0.8}}]"
-    done = run_cli(
-        "model=hub/sd15", "model.variant=null", f"model.name={tiny_folder('sd15')}",
-        "size=64x64", "steps=3", "seed=3", "device=cpu",
-        f"provider.options.loras={loras}", "provider.options.prompt_weighting=compel",
-        'prompt="a (red:1.5) fox"', f"hydra.run.dir={tmp_path / 'run'}",
-    )  # fmt: skip
-    assert done.code == 0, done.text
-    again = run_cli("rerun", str(tmp_path / "run"))
-    assert again.code == 0, again.text
-    assert "1 identical-bytes" in again.out
+    monkeypatch.chdir(tmp_path)
+    lora = tiny.build_lora(tmp_path / "style.safetensors", 1, "sdxl")
+    shown = tiny.build_ip_adapter(tmp_path / "ip", "sdxl")
+    options = (
+        f"loras=[{{name:{lora},weight:0.8}}]",
+        f"ip_adapter={{name:{shown},subfolder:models,file:ip.safetensors,image:{drawings.image}}}",
+        "prompt_weighting=compel",
+    )
+    code = run(
+        [
+            *("model=hub/sdxl", "model.variant=null", f"model.name={tiny_folder('sdxl')}"),
+            *("size=64x64", "steps=3", "seed=3", "device=cpu", "device.threads=1"),
+            *(f"provider.options.{option}" for option in options),
+            *('prompt="a (red:1.5) fox"', "hydra.run.dir=run"),
+        ]
+    )
+    assert code == 0, capsys.readouterr().err
+    assert run(["rerun", "run"]) == 0
+    assert "1 identical-bytes" in capsys.readouterr().out
+    load.forget()
 
 
 def test_a_picture_at_an_address_is_recorded_by_its_hash_and_none_inside_the_network_is_fetched(
