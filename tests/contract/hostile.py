@@ -62,7 +62,11 @@ class HostileAnswers(Machinery):
             )
             @given(spoilers())
             def spoil(spoiler: Spoiler) -> None:
-                session.call(spoiler)
+                try:
+                    session.call(spoiler)
+                except Exception as error:
+                    error.add_note(session.what_left())
+                    raise
                 session.figures.add("spoiled answers")
 
             spoil()
@@ -160,10 +164,17 @@ class Session:
             self._check_classified(error, fault)
             written = unanswered(attempt, fault, final=True, worst_usd=1.0)
         self._server.spoil = None
-        assert self._spoiling.spoiled == (spoiler is not None), "the answer left as it was"
+        assert (self._spoiling.spoiled is None) == (spoiler is None), "it left as it was"
         self._check_log()
         _check(written.record, written.files)
         return written.record
+
+    def what_left(self) -> str:
+        """The spoiled answer: servers count, so the next one may be another."""
+        left = self._spoiling.spoiled
+        return (
+            "nothing was spoiled" if left is None else f"{left} {left.headers} {left.body!r:.20000}"
+        )
 
     def _check_log(self) -> None:
         assert not any(self._server.key in one.getMessage() for one in self._caplog.records)

@@ -284,7 +284,7 @@ _KINDS: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "value": _parsed(_value),
 }
 
-BAD = [data for data in no_images().values() if len(data) < 100_000]
+BAD: list[bytes] = [data for data in no_images().values() if len(data) < 100_000]
 
 
 class Spoiling:
@@ -294,18 +294,18 @@ class Spoiling:
         spoiler: How; ``None``: not at all.
         answers: Answers that an honest call has.
         served: Answers since the call began.
-        spoiled: Whether one of them was spoiled.
+        spoiled: The one that was spoiled, as it left.
     """
 
     def __init__(self) -> None:
         self.spoiler: Spoiler | None = None
         self.answers = 1
         self.served = 0
-        self.spoiled = False
+        self.spoiled: web.Response | None = None
 
     def begin(self, spoiler: Spoiler | None) -> None:
         """A new call begins."""
-        self.spoiler, self.served, self.spoiled = spoiler, 0, False
+        self.spoiler, self.served, self.spoiled = spoiler, 0, None
 
     async def __call__(
         self, request: web.Request, response: web.StreamResponse
@@ -314,9 +314,8 @@ class Spoiling:
         if self.spoiler is None or self.served - 1 != self.spoiler.at % self.answers:
             return response
         assert isinstance(response, web.Response)
-        made = self.spoiler.spoil(response)
-        self.spoiled = True
-        return made
+        self.spoiled = self.spoiler.spoil(response)
+        return self.spoiled
 
 
 # ---------------------------------------------------------------- whole answers
