@@ -12,6 +12,8 @@ from PIL import Image
 
 pytest.importorskip("diffusers")
 
+from runner.cli.main import run
+from runner.providers.local import load
 from runner.providers.local.builtin.measure import load_pipeline, reconstruct
 from runner.providers.local.canny import canny
 from tests.cli.runs import only_run, rows
@@ -117,21 +119,23 @@ def near(lines: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def test_the_command_line_repeats_an_inpainted_picture(
-    run_cli: RunCli, tmp_path: Path, drawings: Drawings
+    tmp_path: Path,
+    drawings: Drawings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Path(tmp_path / "in.png").write_bytes(Path(drawings.image).read_bytes())
-    Path(tmp_path / "mask.png").write_bytes(Path(drawings.mask).read_bytes())
-    done = run_cli(
-        "pipeline=inpaint", "pipeline.image=in.png", "pipeline.mask=mask.png",
-        "pipeline.strength=1", f"prompt={PROMPT}", "n=2",
-    )  # fmt: skip
-    assert done.code == 0, done.text
-    run = only_run(tmp_path)
-    assert [row["pipeline"] for row in rows(run)] == ["inpaint"] * 2
-    (tmp_path / "in.png").unlink()  # The run keeps its own copy.
-    again = run_cli("rerun", str(run))
-    assert again.code == 0, again.text
-    assert "2 identical-bytes" in again.out
+    monkeypatch.chdir(tmp_path)
+    Path("in.png").write_bytes(Path(drawings.image).read_bytes())
+    Path("mask.png").write_bytes(Path(drawings.mask).read_bytes())
+    words = ["pipeline=inpaint", "pipeline.image=in.png", "pipeline.mask=mask.png"]
+    assert run([*words, "pipeline.strength=1", f"prompt={PROMPT}", "n=2", "device.threads=1"]) == 0
+    made = only_run(tmp_path)
+    assert [row["pipeline"] for row in rows(made)] == ["inpaint"] * 2
+    Path("in.png").unlink()  # The run keeps its own copy.
+    capsys.readouterr()
+    assert run(["rerun", str(made)]) == 0
+    assert "2 identical-bytes" in capsys.readouterr().out
+    load.forget()
 
 
 def test_missing_pictures_and_steps_are_told_before_anything_is_loaded(
