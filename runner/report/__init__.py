@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from runner.record.atomic import put_durably
+from runner.record.atomic import put_durably, replacing
 from runner.record.paths import RunPaths
 from runner.report.gallery import Gallery, load
 from runner.report.plots import Plot, plots
@@ -77,7 +77,8 @@ def _put_page(root: Path, gallery: Gallery, thumbs: Thumbs, *, sheet: bool) -> N
     if sheet:
         files.insert(0, paths.contact_sheet)
     links = tuple(path.relative_to(root).as_posix() for path in files)
-    put_durably(paths.gallery, render_page(gallery, thumbs, links, drawn))
+    with replacing(paths.gallery) as file:
+        file.writelines(render_page(gallery, thumbs, links, drawn))
 
 
 def _put_plots(root: Path, drawn: Sequence[Plot]) -> None:
@@ -99,7 +100,8 @@ def _put_sheet(root: Path, gallery: Gallery, thumbs: Thumbs) -> list[Path]:
     written = []
     for number, page in enumerate(draw_sheets(root, gallery, thumbs), start=1):
         path = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
-        put_durably(path, page)
+        with replacing(path) as file:
+            file.writelines(page)
         written.append(path)
     for old in root.glob(f"{first.stem}-*{first.suffix}"):
         if old not in written:

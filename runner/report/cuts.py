@@ -41,7 +41,8 @@ def write_sheet_as(root: Path, form: SheetFormat) -> list[Path]:
         The files.
     """
     gallery = load(root)
-    pages = [_opened(page) for page in draw_sheets(root, gallery, make_thumbs(root, gallery))]
+    sheets = draw_sheets(root, gallery, make_thumbs(root, gallery))
+    pages = [_opened(b"".join(page)) for page in sheets]
     first = RunPaths(root).contact_sheet.with_suffix(f".{form}")
     if form == "pdf":
         buffer = io.BytesIO()
@@ -118,7 +119,7 @@ def _first_pages(root: Path, gallery: Gallery, thumbs: Thumbs, axis: Axis) -> It
         problems = {
             new: thumbs.problems[old] for new, old in enumerate(kept) if old in thumbs.problems
         }
-        yield next(draw_sheets(root, part, Thumbs(small, problems)))
+        yield b"".join(next(draw_sheets(root, part, Thumbs(small, problems))))
 
 
 def _cut(gallery: Gallery, axis: Axis, place: int) -> tuple[Gallery, Sequence[int]]:

@@ -19,10 +19,13 @@ from runner.report.table import Column, Table
 from runner.report.text import BASES, moment, parse_moment, quantile, seconds, usd
 from runner.settings.cell import CostBasis, Json, Scalar
 
-MOST_ENTRIES = 50_000
+MOST_ENTRIES = 20_000
 """Cells that one page takes; the totals count them all."""
 
 _OURS = frozenset({IMAGE, VARIANT})
+_DISTINCT = frozenset(
+    {"cell_id", "file_name", "index", "sha256", "pixel_sha256", "request_id", "latency_s"}
+)
 _NESTED = frozenset({"axes", "params_sent", "params_effective"})
 _PLAIN_FIELDS = {
     kind: tuple(member.name for member in dataclasses.fields(kind) if member.name not in _NESTED)
@@ -184,7 +187,7 @@ def load(root: Path, most: int = MOST_ENTRIES) -> Gallery:
     """
     paths = RunPaths(root)
     manifest = read_manifest(paths)
-    table = Table()
+    table = Table(_DISTINCT)
     axes = {VARIANT: Column(), IMAGE: Column()}
     tallies = {record.index: _Tally.of(record) for record in manifest.variants}
     hidden = 0

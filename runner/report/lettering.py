@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
+
+Colour = tuple[int, int, int]
 
 _SYSTEM_FONTS = (
     "DejaVuSans.ttf",
@@ -38,6 +43,19 @@ class Lettering:
         fonts = [own, *_system_fonts(self.size)]
         return min(fonts, key=lambda font: _missing(font, text))
 
+    def draw(self, pen: ImageDraw, x: float, y: int, text: str, colour: Colour) -> None:
+        """Draw one line of text, its left upper corner at a place."""
+        font = self.font_for(text)
+        if font is not _own_font(self.size):
+            # Other scripts join and reorder their letters.
+            pen.text((x, y), text, colour, font)
+            return
+        for letter in text:
+            glyph = _glyph(font, letter)
+            if glyph.image is not None:
+                pen.bitmap((round(x) + glyph.left, y + glyph.top), glyph.image, colour)
+            x += _advance(font, letter)
+
     def wrap(self, text: str, width: int, lines: int) -> list[str]:
         """Break a text into lines; the last one ends with an ellipsis if not all of it fits.
 
@@ -61,15 +79,16 @@ class Lettering:
 
 def _head(font: FreeTypeFont, text: str, width: int, *, whole_words: bool, ending: str = "") -> str:
     """As much of the start of a text as fits; one letter at least."""
-    low, high = 1, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if font.getlength(text[:middle] + ending) <= width:
-            low = middle
-        else:
-            high = middle - 1
-    head = text[:low]
-    if whole_words and low < len(text) and text[low] != " " and " " in head:
+    room = width - sum(_advance(font, letter) for letter in ending)
+    fits = 0
+    for letter in text:
+        room -= _advance(font, letter)
+        if room < 0:
+            break
+        fits += 1
+    fits = max(1, fits)
+    head = text[:fits]
+    if whole_words and fits < len(text) and text[fits] != " " and " " in head:
         head = head[: head.rindex(" ")]
     return head.rstrip() + ending
 
@@ -96,6 +115,34 @@ def _system_fonts(size: int) -> tuple[FreeTypeFont, ...]:
                 continue
 
     return tuple(found())
+
+
+@dataclass(frozen=True, slots=True)
+class _Glyph:
+    """A letter as a picture, and where that stands; no picture for a space."""
+
+    image: Image | None
+    left: int
+    top: int
+
+
+@functools.lru_cache(4096)
+def _glyph(font: FreeTypeFont, letter: str) -> _Glyph:
+    """Drawn once: outlines take nine times as long, and a sheet has thousands of lines."""
+    from PIL import Image, ImageDraw
+
+    left, top, right, bottom = map(round, font.getbbox(letter))
+    if right <= left or bottom <= top:
+        return _Glyph(None, left, top)
+    image = Image.new("L", (right - left, bottom - top))
+    ImageDraw.Draw(image).text((-left, -top), letter, 255, font)
+    return _Glyph(image, left, top)
+
+
+@functools.lru_cache(4096)
+def _advance(font: FreeTypeFont, letter: str) -> float:
+    """Width of a letter by itself: a text is at most as wide as its letters, or a little less."""
+    return font.getlength(letter)
 
 
 def _missing(font: FreeTypeFont, text: str) -> int:

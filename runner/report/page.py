@@ -52,7 +52,7 @@ class _Still:
 
 def render_page(
     gallery: Gallery, thumbs: Thumbs, links: tuple[str, ...] = (), plots: Sequence[Plot] = ()
-) -> bytes:
+) -> Iterator[bytes]:
     """The whole page.
 
     Args:
@@ -61,7 +61,7 @@ def render_page(
         links: Files of the run folder to link to.
         plots: Drawings to show.
 
-    Returns:
+    Yields:
         UTF-8 text. All of it is escaped: markup by Jinja2, data by :func:`json_block`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -77,7 +77,7 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("page.html.j2").render(
+    pieces = environment.get_template("page.html.j2").generate(
         header=gallery.header,
         prompt=_only_prompt(gallery),
         fixed=" · ".join(
@@ -87,7 +87,7 @@ def render_page(
         script=Markup(script),
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
-        data=Markup(json_block(_data(gallery, thumbs))),
+        data=map(Markup, _data(gallery, thumbs)),
         stills=list(_stills(gallery, thumbs)),
         cells=len(gallery),
         hidden=gallery.hidden,
@@ -96,7 +96,7 @@ def render_page(
         written=datetime.now(UTC).strftime("%H:%M:%S UTC"),
     )
     # Text from a provider may hold half a surrogate pair, which UTF-8 has no bytes for.
-    return page.encode("utf-8", "replace")
+    return (piece.encode("utf-8", "replace") for piece in pieces)
 
 
 def json_block(value: Json) -> str:
@@ -114,9 +114,8 @@ def _csp_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _data(gallery: Gallery, thumbs: Thumbs) -> dict[str, Json]:
-    """What the script reads: see ``assets/js/data.js``."""
-    columns = {name: column.packed(gallery.order) for name, column in gallery.table.columns.items()}
+def _data(gallery: Gallery, thumbs: Thumbs) -> Iterator[str]:
+    """What the script reads, as pieces of one JSON object: see ``assets/js/data.js``."""
     marks = Column()
     for entry in sorted(thumbs.small):
         marks.put(entry, True)
@@ -124,8 +123,7 @@ def _data(gallery: Gallery, thumbs: Thumbs) -> dict[str, Json]:
     for entry, problem in sorted(thumbs.problems.items()):
         problems.put(entry, problem)
     everyone = range(len(gallery))
-    columns |= {"thumb": marks.packed(everyone), "problem": problems.packed(everyone)}
-    return {
+    head: Json = {
         "count": len(gallery),
         "status": gallery.header.status,
         "missing": gallery.header.missing,
@@ -143,9 +141,15 @@ def _data(gallery: Gallery, thumbs: Thumbs) -> dict[str, Json]:
             }
             for axis in gallery.axes
         ],
-        "columns": columns,
         "recipes": plain(gallery.recipes),
     }
+    yield json_block(head).removesuffix("}")
+    yield ',"columns":{"thumb":' + json_block(marks.packed(everyone))
+    yield ',"problem":' + json_block(problems.packed(everyone))
+    # One by one: of a large run they are most of the page.
+    for name, column in gallery.table.columns.items():
+        yield f",{json_block(name)}:{json_block(column.packed(gallery.order))}"
+    yield "}}"
 
 
 def _only_prompt(gallery: Gallery) -> str:

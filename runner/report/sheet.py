@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
+from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from runner.images import BadImage
 from runner.record.paths import RunPaths
 from runner.report.axes import IMAGE
 from runner.report.gallery import Gallery
-from runner.report.lettering import Lettering
+from runner.report.lettering import Colour, Lettering
+from runner.report.png import png_chunks_of
 from runner.report.sheet_layout import (
     GAP,
     MARGIN,
@@ -41,9 +42,9 @@ REFUSED = (122, 74, 0)
 EDGE = (190, 188, 180)
 HATCH = (238, 236, 231)
 
-_COMPRESSION = 4
 _LONGEST_LABEL = 400
-_AHEAD = 64
+_BAND_BYTES = 5_000_000
+"""Of a page, this much is drawn and encoded at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def lay_out(gallery: Gallery) -> Pages:
     return Pages(pages, measured.line, legend, grid.caption_lines)
 
 
-def draw_sheets(root: Path, gallery: Gallery, thumbs: Thumbs) -> Iterator[bytes]:
+def draw_sheets(root: Path, gallery: Gallery, thumbs: Thumbs) -> Iterator[Iterator[bytes]]:
     """Draw the pages of the sheet, one after the other.
 
     Args:
@@ -81,7 +82,7 @@ def draw_sheets(root: Path, gallery: Gallery, thumbs: Thumbs) -> Iterator[bytes]
         thumbs: Its small pictures.
 
     Yields:
-        PNG files. A picture that cannot be read is a tile with the reason.
+        PNG files, each piece by piece. A picture that cannot be read is a tile with the reason.
     """
     laid = lay_out(gallery)
     count = len(laid.pages)
@@ -112,21 +113,29 @@ def drawn_size(size: Size, box: Size) -> Size:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Wrapped lines of text on a page."""
+
+    lines: list[str]
+    x: int
+    y: int
+    letters: Lettering
+    colour: Colour
+
+
 class _Sheet:
-    """Draws one page."""
+    """Draws one page, band by band. Positions are the page's; ``top`` is where its band begins."""
 
     def __init__(self, root: Path, gallery: Gallery, thumbs: Thumbs, page: Page, line: int) -> None:
-        from PIL import Image, ImageDraw
-
         self.root, self.gallery, self.thumbs, self.page = root, gallery, thumbs, page
-        self.image = Image.new("RGB", (page.width, page.height), PAPER)
-        self.pen = ImageDraw.Draw(self.image)
         self.line = line
         self.body = Lettering(letter_size(line))
         self.small = Lettering(letter_size(line) - 2)
         self.title = Lettering(round(line * 1.2))
+        self.pictures: dict[Tile, Image | str] = {}
 
-    def draw(self, title: str, legend: Mapping[str, int], caption_lines: int) -> bytes:
+    def draw(self, title: str, legend: Mapping[str, int], caption_lines: int) -> Iterator[bytes]:
         """Draw everything and encode it.
 
         Args:
@@ -134,33 +143,72 @@ class _Sheet:
             legend: The paragraphs below it, each with the lines that it may take.
             caption_lines: Lines below each picture.
         """
+        self.caption_lines = caption_lines
+        bands = self._bands([*self._texts(title, legend)])
+        return png_chunks_of(bands, self.page.width, self.page.height)
+
+    def _bands(self, texts: list[_Text]) -> Iterator[Image]:
+        from PIL import Image, ImageDraw
+
+        coming = deque(sorted(self.page.tiles, key=lambda tile: tile.y))
+        tiles: list[Tile] = []
+        below = (self.caption_lines + 1) * self.line
+        with ThreadPoolExecutor(WORKERS, thread_name_prefix="sheet") as pool:
+            for top, end in self._cuts():
+                fresh = []
+                while coming and coming[0].y < end:
+                    fresh.append(coming.popleft())
+                # Several at once, but not beside the pen, whose many small strokes each give the
+                # interpreter away. Let go of behind it: few are in memory.
+                self.pictures |= zip(fresh, pool.map(self._load, fresh), strict=True)
+                tiles += fresh
+                self.top = top
+                self.image = Image.new("RGB", (self.page.width, end - top), PAPER)
+                self.pen = ImageDraw.Draw(self.image)
+                for text in texts:
+                    if text.y < end and text.y + (len(text.lines) + 1) * self.line > top:
+                        self._lines(text)
+                for tile in tiles:
+                    if tile.y + tile.height > top:
+                        self._tile(tile)
+                    if self.caption_lines and tile.y + tile.height < end:
+                        self._caption(tile)
+                yield self.image
+                for tile in tiles:
+                    if tile.y + tile.height <= end:
+                        self.pictures.pop(tile, None)
+                tiles = [tile for tile in tiles if tile.y + tile.height + below > end]
+
+    def _cuts(self) -> Iterator[tuple[int, int]]:
+        """Top and end of each band; between rows of tiles where the bands are high enough."""
+        height, most = self.page.height, max(32, _BAND_BYTES // (3 * self.page.width))
+        rows = sorted({tile.y for tile in self.page.tiles})
+        top = 0
+        while top < height:
+            at = bisect_right(rows, top + most) - 1
+            end = rows[at] if at >= 0 and rows[at] > top else top + most
+            yield top, min(end, height)
+            top = end
+
+    def _texts(self, title: str, legend: Mapping[str, int]) -> Iterator[_Text]:
         width, y = self.page.width - 2 * MARGIN, MARGIN - self.line // 2
-        self._lines(self.title.wrap(title, width, 1), MARGIN, y, self.title, INK)
+        yield _Text(self.title.wrap(title, width, 1), MARGIN, y, self.title, INK)
         y += round(1.5 * self.line)
         for text, lines in legend.items():
-            self._lines(self.small.wrap(text, width, lines), MARGIN, y, self.small, FAINT)
+            yield _Text(self.small.wrap(text, width, lines), MARGIN, y, self.small, FAINT)
             y += lines * self.line
         for label in self.page.labels:
             letters = self.small if label.faint else self.body
             wrapped = letters.wrap(shorten(label.text, _LONGEST_LABEL), label.width, label.lines)
-            self._lines(wrapped, label.x, label.y, letters, FAINT if label.faint else INK)
-        for tile, picture in self._pictures():
-            if isinstance(picture, str):
-                self._no_picture(tile, picture)
-            else:
-                self._paste(tile, picture)
-            if caption_lines:
-                self._caption(tile, caption_lines)
-        buffer = io.BytesIO()
-        self.image.save(buffer, "PNG", compress_level=_COMPRESSION)
-        return buffer.getvalue()
+            yield _Text(wrapped, label.x, label.y, letters, FAINT if label.faint else INK)
 
-    def _pictures(self) -> Iterator[tuple[Tile, Image | str]]:
-        """Decode on several threads, a few pictures ahead of the pen, so that few are in memory."""
-        tiles = iter(self.page.tiles)
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="sheet") as pool:
-            while batch := list(islice(tiles, _AHEAD)):
-                yield from zip(batch, pool.map(self._load, batch), strict=True)
+    def _tile(self, tile: Tile) -> None:
+        picture = self.pictures[tile]
+        if isinstance(picture, str):
+            self._no_picture(tile, picture)
+        else:
+            at = (tile.x, tile.y - self.top)
+            self.image.paste(picture, at, picture if picture.mode == "RGBA" else None)
 
     def _load(self, tile: Tile) -> Image | str:
         """The picture at its size, or why there is none."""
@@ -184,20 +232,17 @@ class _Sheet:
             return picture
         return picture.resize(size, Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS)
 
-    def _paste(self, tile: Tile, picture: Image) -> None:
-        at = (tile.x, tile.y)
-        self.image.paste(picture, at, picture if picture.mode == "RGBA" else None)
-
     def _no_picture(self, tile: Tile, reason: str) -> None:
         """A hatched tile with the outcome, its cause and the provider's words."""
         gallery, entry = self.gallery, tile.entry
         status = gallery.text("status", entry)
-        right, bottom = tile.x + tile.width - 1, tile.y + tile.height - 1
+        above = tile.y - self.top
+        right, bottom = tile.x + tile.width - 1, above + tile.height - 1
         for start in range(-tile.height, tile.width, 12):
             first, last = max(0, -start), min(tile.height, tile.width - start) - 1
-            line = (tile.x + start + first, tile.y + first, tile.x + start + last, tile.y + last)
+            line = (tile.x + start + first, above + first, tile.x + start + last, above + last)
             self.pen.line(line, HATCH)
-        self.pen.rectangle((tile.x, tile.y, right, bottom), outline=EDGE)
+        self.pen.rectangle((tile.x, above, right, bottom), outline=EDGE)
         title = "Cannot be shown"
         if status != "done":
             kind = gallery.text("kind", entry).replace("_", " ")
@@ -208,13 +253,14 @@ class _Sheet:
         heading = self.small.wrap(title, tile.width - 2 * GAP, min(3, room))
         colour = FAILED if status in ("failed", "done") else REFUSED
         x, y = tile.x + GAP, tile.y + GAP
-        self._lines(heading, x, y, self.small, colour)
+        self._lines(_Text(heading, x, y, self.small, colour))
         left = room - len(heading)
         if reason and left > 0:
             words = self.small.wrap(shorten(reason, _LONGEST_LABEL), tile.width - 2 * GAP, left)
-            self._lines(words, x, y + len(heading) * self.line, self.small, FAINT)
+            y += len(heading) * self.line
+            self._lines(_Text(words, x, y, self.small, FAINT))
 
-    def _caption(self, tile: Tile, lines: int) -> None:
+    def _caption(self, tile: Tile) -> None:
         gallery, entry = self.gallery, tile.entry
         layout = gallery.layout
         placed = {layout.rows, layout.columns, layout.group}
@@ -230,19 +276,18 @@ class _Sheet:
         if not texts and seed is not None:
             texts.append(f"seed {seed}")
         text = [" · ".join(texts)]
-        if lines > 1:
+        if self.caption_lines > 1:
             text.insert(0, gallery.text("prompt", entry))
         for number, line in enumerate(text):
             cut = self.small.wrap(shorten(line, _LONGEST_LABEL), tile.width, 1)
-            self._lines(
-                cut, tile.x, tile.y + tile.height + 2 + number * self.line, self.small, FAINT
-            )
+            y = tile.y + tile.height + 2 + number * self.line
+            self._lines(_Text(cut, tile.x, y, self.small, FAINT))
 
-    def _lines(
-        self, lines: list[str], x: int, y: int, letters: Lettering, colour: tuple[int, int, int]
-    ) -> None:
-        for number, line in enumerate(lines):
-            self.pen.text((x, y + number * self.line), line, colour, letters.font_for(line))
+    def _lines(self, text: _Text) -> None:
+        y = text.y - self.top
+        for line in text.lines:
+            text.letters.draw(self.pen, text.x, y, line, text.colour)
+            y += self.line
 
 
 def _legend(gallery: Gallery) -> dict[str, int]:

@@ -15,7 +15,7 @@ from runner.report.gallery import Gallery
 from runner.settings.cell import Scalar
 
 MOST_PIXELS = 48_000_000
-"""Pixels of one page: below Pillow's own guard, and 144 MB in memory while it is drawn."""
+"""Pixels of one page: below Pillow's own guard."""
 
 MOST_SIDE = 16_384
 """Longest side of one page: what image viewers take."""

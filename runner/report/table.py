@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 from runner.settings.cell import Json
 
@@ -40,24 +40,30 @@ def _key(value: Json) -> Hashable:
 
 
 class Column:
-    """One value per row, or none; equal values are kept once."""
+    """One value per row, or none; equal values are kept once.
+
+    Args:
+        distinct: Hardly two values are equal, so none is looked for.
+    """
 
     __slots__ = ("_places", "at", "values")
 
-    def __init__(self) -> None:
+    def __init__(self, *, distinct: bool = False) -> None:
         self.values: list[Json] = []
         self.at = array("i")
-        self._places: dict[Hashable, int] = {}
+        self._places: dict[Hashable, int] | None = None if distinct else {}
 
     def put(self, row: int, value: Json) -> None:
         """Set the value of a row; rows come in ascending order."""
         at = self.at
         if len(at) < row:
             at.extend([_MISSING] * (row - len(at)))
-        key = value if isinstance(value, str) else _key(value)
-        place = self._places.get(key)
-        if place is None:
-            place = self._places[key] = len(self.values)
+        place = None
+        if self._places is not None:
+            key = value if isinstance(value, str) else _key(value)
+            place = self._places.setdefault(key, len(self.values))
+        if place is None or place == len(self.values):
+            place = len(self.values)
             self.values.append(plain(value))
         at.append(place)
 
@@ -76,13 +82,18 @@ class Column:
 
 
 class Table:
-    """Rows of named plain values."""
+    """Rows of named plain values.
 
-    __slots__ = ("columns", "rows")
+    Args:
+        distinct: Columns in which hardly two values are equal.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_distinct", "columns", "rows")
+
+    def __init__(self, distinct: Collection[str] = ()) -> None:
         self.columns: dict[str, Column] = {}
         self.rows = 0
+        self._distinct = distinct
 
     def append(self, values: Iterable[tuple[str, Json]]) -> None:
         """Add a row of names and values; what is left out takes no room."""
@@ -90,7 +101,7 @@ class Table:
         for name, value in values:
             column = columns.get(name)
             if column is None:
-                column = columns[name] = Column()
+                column = columns[name] = Column(distinct=name in self._distinct)
             column.put(row, value)
         self.rows += 1
 

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from runner.images import inspect
 from runner.report import sheet_layout, write_contact_sheet
 from runner.report.gallery import load
 from runner.report.lettering import Lettering
+from runner.report.png import png_chunks_of
 from runner.report.sheet import EDGE, PAPER, draw_sheets, drawn_size, lay_out
 from runner.report.sheet_layout import (
     MARGIN,
@@ -170,8 +172,8 @@ def ink(image: Image.Image, box: tuple[int, int, int, int]) -> int:
 def drawn(root: Path) -> tuple[Image.Image, Page]:
     gallery = load(root)
     (page,) = lay_out(gallery).pages
-    (data,) = draw_sheets(root, gallery, Thumbs({}, {}))
-    return Image.open(io.BytesIO(data)), page
+    (pieces,) = draw_sheets(root, gallery, Thumbs({}, {}))
+    return Image.open(io.BytesIO(b"".join(pieces))), page
 
 
 def test_labels_are_drawn_where_the_layout_wants_them(tmp_path: Path) -> None:
@@ -299,3 +301,16 @@ def test_lines_break_between_words() -> None:
     wrapped = Lettering(14).wrap("a lighthouse on a cliff at dawn", 110, 5)
     assert " ".join(wrapped) == "a lighthouse on a cliff at dawn"
     assert len(wrapped) > 1
+
+
+@pytest.mark.parametrize("heights", [(1,), (7, 5), (1, 1, 30)])
+def test_a_file_of_bands_is_the_whole_picture(heights: tuple[int, ...]) -> None:
+    whole = Image.effect_noise((23, sum(heights)), 90).convert("RGB")
+    tops = [sum(heights[:at]) for at in range(len(heights))]
+    bands = (
+        whole.crop((0, top, 23, top + height)) for top, height in zip(tops, heights, strict=True)
+    )
+    data = b"".join(png_chunks_of(bands, *whole.size))
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        assert image.tobytes() == whole.tobytes()
+    assert inspect(data).info.suffix == ".png"
