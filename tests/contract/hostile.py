@@ -43,7 +43,6 @@ MOST_MORE_KB = 700_000
 class HostileAnswers(Machinery):
     """Inherited tests of what no honest server sends."""
 
-    @pytest.mark.timeout(3600)
     def test_spoiled_answers(
         self,
         server: Loopback,

@@ -13,6 +13,8 @@ from pathlib import Path
 
 TESTS = ("tests/torture", "tests/contract", "tests/unit/test_record_kill.py")
 CHOSEN = "torture or spoiled or bodies_without or record_kill"
+TIMEOUT_S = 7200
+"""Of one test: what takes seconds in its short form may take many minutes here."""
 
 
 def main() -> int:
@@ -21,7 +23,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder) / "ledger.jsonl"
         code = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", *TESTS, "-k", CHOSEN, *sys.argv[1:]],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                *TESTS,
+                "-k",
+                CHOSEN,
+                f"--timeout={TIMEOUT_S}",
+                *sys.argv[1:],
+            ],  # fmt: skip
             env={**os.environ, "RUNNER_TORTURE": str(ledger)},
             check=False,
         ).returncode

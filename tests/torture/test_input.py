@@ -117,7 +117,6 @@ def test_bad_prompt_files_are_a_sentence_with_the_line(
     figures.add("hostile inputs")
 
 
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl"])
 def test_prompt_files_of_noise(tmp_path: Path, suffix: str, figures: Figures) -> None:
     pieces = st.sampled_from(
@@ -230,7 +229,6 @@ KEYS = [
 ]  # fmt: skip
 
 
-@pytest.mark.timeout(3600)
 def test_overrides_of_noise(
     here: Path, capsys: pytest.CaptureFixture[str], figures: Figures
 ) -> None:
