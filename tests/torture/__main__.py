@@ -20,20 +20,11 @@ TIMEOUT_S = 7200
 def main() -> int:
     """Run pytest with the given further arguments, then print what was done."""
     started = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", f"--timeout={TIMEOUT_S}", *TESTS, "-k", CHOSEN]
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder) / "ledger.jsonl"
         code = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-q",
-                *TESTS,
-                "-k",
-                CHOSEN,
-                f"--timeout={TIMEOUT_S}",
-                *sys.argv[1:],
-            ],  # fmt: skip
+            [*command, *sys.argv[1:]],
             env={**os.environ, "RUNNER_TORTURE": str(ledger)},
             check=False,
         ).returncode
