@@ -22,7 +22,7 @@ from runner.providers.net.http import Http
 from runner.settings.cell import CellParams
 from runner.settings.errors import PrerequisiteError
 from tests import tiny, tiny_files, tiny_more
-from tests.cli.runs import rows
+from tests.cli.runs import manifest, rows
 from tests.conftest import RunCli
 from tests.local.drawings import Drawings, distance, pixels
 from tests.local.driver import Driver, cell, distinct, make_provider, opened
@@ -377,6 +377,9 @@ def test_what_options_make_is_made_again_to_the_byte(
         ]
     )
     assert code == 0, capsys.readouterr().err
+    (variant,) = manifest(tmp_path / "run")["variants"]
+    assert {"loras", "ip_adapter"} <= variant["model_identity"].keys()
+    assert "warnings" not in variant["model_identity"]
     assert run(["rerun", "run"]) == 0
     assert "1 identical-bytes" in capsys.readouterr().out
     load.forget()

@@ -390,7 +390,7 @@ def test_an_ip_adapter_shows_its_picture(
 
 
 def test_an_option_that_a_family_has_not_names_those_that_have(
-    tmp_path: Path, drawings: Drawings
+    tiny_folder: Folder, tmp_path: Path, drawings: Drawings
 ) -> None:
     kandinsky = build_more("kandinsky22", tmp_path / "kandinsky")
     tiling = refused(kandinsky, vae_tiling=True)
@@ -401,6 +401,10 @@ def test_an_option_that_a_family_has_not_names_those_that_have(
     message = refused(folder, loras=[{"name": str(lora)}], ip_adapter=image)
     assert "loras: PixArtSigmaPipeline takes no LoRAs; pipelines of Stable Diffusion" in message
     assert "ip_adapter: PixArtSigmaPipeline takes none; pipelines of Stable Diffusion" in message
+    few = refused(tiny_folder("sdxl"), ip_adapter=image, quantization="torchao_int8")
+    assert "a quantized UNet takes none" in few
+    few = refused(tiny_folder("flux"), loras=[{"name": str(lora)}], quantization="quanto_int8")
+    assert "take torchao_int8" in few
 
 
 def test_pickles_and_missing_files_are_told(tiny_folder: Folder) -> None:

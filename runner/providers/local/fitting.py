@@ -153,7 +153,7 @@ def _problems(facts: Facts, options: DiffusersOptions) -> Iterator[str]:
             f"provider.options.drop_t5: {cls} cannot do without its text encoder; Stable "
             "Diffusion 3 can"
         )
-    network = denoiser(facts)[1]
+    name, network = denoiser(facts)
     wants_network = options.attention or options.step_cache or options.compile
     text = source_of("models", network) if wants_network else ""
     for option, asked, word in (
@@ -189,6 +189,13 @@ def _problems(facts: Facts, options: DiffusersOptions) -> Iterator[str]:
         yield (
             f"provider.options.ip_adapter: {cls} takes none; pipelines of Stable Diffusion 1, 2, "
             "XL and 3, of FLUX and of Kolors do"
+        )
+    if options.ip_adapter is not None and options.quantization is not None and name == "unet":
+        yield "provider.options.ip_adapter: a quantized UNet takes none; take no quantization"
+    if options.loras and options.quantization == "quanto_int8" and facts.family.name == "flux":
+        yield (
+            "provider.options.loras: FLUX takes none with quantization=quanto_int8; take "
+            "torchao_int8"
         )
     if options.keep_unmasked and facts.kind != "inpaint":
         yield f"provider.options.keep_unmasked needs pipeline=inpaint, not {facts.kind}"

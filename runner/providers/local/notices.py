@@ -16,6 +16,9 @@ _NOISE = (
     "requires torchvision",
     "Token indices sequence length is longer",
     "have disabled the safety checker",
+    "that should be kept in float32: []",
+    "This is safe to ignore",
+    "The new embeddings will be initialized",
 )
 """Parts of messages that say nothing about an image, or say what the user asked for."""
 
