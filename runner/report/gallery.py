@@ -24,7 +24,16 @@ MOST_ENTRIES = 20_000
 
 _OURS = frozenset({IMAGE, VARIANT})
 _DISTINCT = frozenset(
-    {"cell_id", "file_name", "index", "sha256", "pixel_sha256", "request_id", "latency_s"}
+    {
+        "cell_id",
+        "file_name",
+        "index",
+        "sha256",
+        "pixel_sha256",
+        "request_id",
+        "started_at",
+        "latency_s",
+    }  # fmt: skip
 )
 _NESTED = frozenset({"axes", "params_sent", "params_effective"})
 _PLAIN_FIELDS = {
