@@ -75,7 +75,7 @@ def servers(images: int, latency_s: float) -> Iterator[tuple[str, int, int]]:
         server = multiprocessing.Process(target=serve, args=(theirs, size, latency_s))
         server.start()
         try:
-            print(f"{size:,} bytes, {at_once} at once, {count} images")
+            print(f"{size:,} bytes, {at_once} at once")
             yield f"http://127.0.0.1:{ours.recv()}/v1", count, at_once
         finally:
             server.terminate()

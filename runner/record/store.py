@@ -46,7 +46,7 @@ def start_process(lanes: Sequence[socket.socket], lock: int) -> Callable[[], obj
     files = [lane.fileno() for lane in lanes]
     child = subprocess.Popen(
         # Without site: it needs the standard library and this package alone, and starts at once.
-        [sys.executable, "-I", "-S", "-c", _CODE, _PACKAGES, *map(str, files)],
+        [sys.executable, "-S", "-P", "-c", _CODE, _PACKAGES, *map(str, files)],
         pass_fds=[*files, lock],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
