@@ -359,6 +359,22 @@ def test_a_learned_word(
             pass
 
 
+def test_what_the_hub_does_not_give_is_one_sentence(
+    tiny_folder: Folder, tmp_path: Path, drawings: Drawings
+) -> None:
+    folder = tiny.build_ip_adapter(tmp_path / "ip")
+    lora = {"name": "owner/lora", "file": "a.safetensors"}
+    adapter = {"name": str(folder), "file": "ip.safetensors", "subfolder": "models"}
+    adapter |= {"image": drawings.image, "image_encoder": "owner/eye"}
+    for options, name in (({"loras": [lora]}, "lora"), ({"ip_adapter": adapter}, "eye")):
+        with (
+            pytest.raises(PrerequisiteError, match=f"'owner/{name}': could not be fe") as caught,
+            opened(tiny_folder("sd15"), options=options),
+        ):
+            pass
+        assert "\n" not in str(caught.value)
+
+
 def test_learned_words_are_files_and_not_for_every_family(tiny_folder: Folder) -> None:
     options = {"textual_inversions": [{"name": "owner/toy", "token": "<toy>"}]}
     assert "no file owner/toy" in refused(tiny_folder("sd15"), **options)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from runner.providers.local.fitting import lora_file
 from runner.providers.local.options import DiffusersOptions, IpAdapter, TextualInversion
+from runner.providers.local.source import not_fetched
 from runner.settings.errors import RequestError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def add_weights(
 
     Raises:
         RequestError: A file does not fit the model.
+        PrerequisiteError: A file cannot be had from the Hub.
     """
     for inversion in options.textual_inversions:
         with _fitting(pipe, "textual_inversions", inversion.name):
@@ -124,13 +126,14 @@ def _add_image_encoder(
     three = type(pipe).__name__.startswith("StableDiffusion3")
     cls = transformers.SiglipVisionModel if three else transformers.CLIPVisionModelWithProjection
     where, folder = adapter.encoder()
-    encoder = cls.from_pretrained(
-        _local(where),
-        subfolder=folder,
-        revision=commits.get(where) or "main",
-        use_safetensors=True,
-        dtype=pipe.dtype,
-    )
+    with _fitting(pipe, "ip_adapter.image_encoder", where):
+        encoder = cls.from_pretrained(
+            _local(where),
+            subfolder=folder,
+            revision=commits.get(where) or "main",
+            use_safetensors=True,
+            dtype=pipe.dtype,
+        )
     pipe.register_modules(image_encoder=encoder)
     if three and pipe.feature_extractor is None:
         side = encoder.config.image_size
@@ -150,6 +153,8 @@ def _fitting(pipe: DiffusionPipeline, option: str, name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, OSError) and not Path(name).expanduser().exists():
+            raise not_fetched(f"provider.options.{option}", name, error) from error
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise RequestError(
             f"provider.options.{option}: {name} does not fit {type(pipe).__name__}: "

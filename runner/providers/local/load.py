@@ -20,12 +20,13 @@ from runner.providers.local.source import (
     find_controlnets,
     find_source,
     is_offline,
+    not_fetched,
     revision_of,
 )
 from runner.providers.local.tune import compile_blocks, place, quantization_config, tune
 from runner.providers.local.weighting import Weighting
 from runner.settings.cell import Json, PipelineKind
-from runner.settings.errors import PrerequisiteError, RequestError
+from runner.settings.errors import RequestError
 from runner.settings.schema import ModelSettings
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def download(source: Source, model: ModelSettings, kind: PipelineKind) -> Source
                 # What is read from one file of weights still has its config from here.
                 snapshot_download(source.repo, revision=revision, allow_patterns=_CONFIG_FILES)
     except (OSError, ValueError) as error:
-        raise _not_fetched("model.name", model.name, error) from error
+        raise not_fetched("model.name", model.name, error) from error
     return found
 
 
@@ -84,29 +85,7 @@ def _fetch_network(repo: str, key: str, commit: str | None) -> None:
     try:
         snapshot_download(repo, revision=commit, allow_patterns=["config.json", "*.safetensors"])
     except (OSError, ValueError) as error:
-        raise _not_fetched(key, repo, error) from error
-
-
-def _not_fetched(key: str, name: str, error: Exception) -> PrerequisiteError:
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    # The Hub's errors are OSErrors with long texts; their first line says what happened.
-    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    reason, help_ = f"could not be fetched from the Hub: {first}", "check the name and the network"
-    if isinstance(error, GatedRepoError):
-        reason = "this model is gated"
-        help_ = "ask for access on its page at the Hub, then run `hf auth login` or set HF_TOKEN"
-    elif isinstance(error, RepositoryNotFoundError):
-        reason = "the Hub shows no such model"
-        help_ = "check the name; a private one needs `hf auth login` or HF_TOKEN"
-    elif isinstance(error, RevisionNotFoundError):
-        reason = "it has no such revision at the Hub"
-        help_ = "check model.revision: a branch, a tag or a whole commit"
-    return PrerequisiteError(f"{key}={name!r}: {reason} ({help_})")
+        raise not_fetched(key, repo, error) from error
 
 
 def load_pipeline(

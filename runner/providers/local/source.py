@@ -255,3 +255,35 @@ def _cached(
             f"is set; unset it, or run `hf download {named}` where there is a network"
         )
     return None
+
+
+def not_fetched(key: str, name: str, error: BaseException) -> PrerequisiteError:
+    """What a Hub id cannot be had for, and what helps.
+
+    Args:
+        key: The setting that names it.
+        name: The Hub id.
+        error: What a library raised; it may have wrapped the Hub's own error.
+    """
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error.__cause__, HfHubHTTPError):
+        error = error.__cause__
+    # The Hub's errors are OSErrors with long texts; their first line says what happened.
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    reason, help_ = f"could not be fetched from the Hub: {first}", "check the name and the network"
+    if isinstance(error, GatedRepoError):
+        reason = "this model is gated"
+        help_ = "ask for access on its page at the Hub, then run `hf auth login` or set HF_TOKEN"
+    elif isinstance(error, RepositoryNotFoundError):
+        reason = "the Hub shows no such model"
+        help_ = "check the name; a private one needs `hf auth login` or HF_TOKEN"
+    elif isinstance(error, RevisionNotFoundError):
+        reason = "it has no such revision at the Hub"
+        help_ = "check model.revision: a branch, a tag or a whole commit"
+    return PrerequisiteError(f"{key}={name!r}: {reason} ({help_})")
