@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from runner.providers.contract import FREE, UNKNOWN_PRICE, Price
 from runner.providers.sizes import SizeError, parse_size
@@ -48,6 +48,31 @@ class OutputTokens(Section):
     spread: Range = Field(
         (1.0, 1.0), description="factors for the least and the most, where the count is not exact"
     )
+    _known: dict[tuple[tuple[str, ...], tuple[str, ...]], Range | None] = PrivateAttr({})
+
+    def least_and_most(self, qualities: tuple[str, ...], sizes: tuple[str, ...]) -> Range | None:
+        """Tokens of a picture that comes in one of these levels and sizes; ``None``: unknown."""
+        asked = qualities, sizes
+        if asked not in self._known:  # it is asked for every call
+            self._known[asked] = self._work_out(*asked)
+        return self._known[asked]
+
+    def _work_out(self, qualities: tuple[str, ...], sizes: tuple[str, ...]) -> Range | None:
+        found: list[int] = []
+        for quality in qualities:
+            rows = self.table.get(quality, {})
+            patches = self.patches.get(quality)
+            for size in sizes:
+                pixels = parse_size(size).pixels
+                if size in rows:
+                    found.append(rows[size])
+                elif patches is not None and pixels is not None:
+                    found.append(patch_tokens(patches, *pixels))
+                else:
+                    return None
+        if not found:
+            return None
+        return min(found) * self.spread[0], max(found) * self.spread[1]
 
 
 class ImageRow(Section):
@@ -151,7 +176,7 @@ class PriceBook(Section):
             extra_out: Most further tokens of output, such as partial images.
         """
         rates, counts = self.tokens, self.output_tokens
-        made = counts and _output_range(counts, qualities, sizes)
+        made = counts and counts.least_and_most(qualities, sizes)
         if not rates or rates.image_out is None or not made:
             return UNKNOWN_PRICE
         if input_images and (self.input_image_tokens is None or rates.image_in is None):
@@ -256,26 +281,6 @@ def patch_tokens(patches: int, width: int, height: int) -> int:
     long, short = max(width, height), min(width, height)
     across = math.floor(patches * short / long + 0.5)
     return math.ceil(patches * across * (2 * _MILLION + width * height) / (4 * _MILLION))
-
-
-def _output_range(
-    counts: OutputTokens, qualities: tuple[str, ...], sizes: tuple[str, ...]
-) -> Range | None:
-    found: list[int] = []
-    for quality in qualities:
-        rows = counts.table.get(quality, {})
-        patches = counts.patches.get(quality)
-        for size in sizes:
-            pixels = parse_size(size).pixels
-            if size in rows:
-                found.append(rows[size])
-            elif patches is not None and pixels is not None:
-                found.append(patch_tokens(patches, *pixels))
-            else:
-                return None
-    if not found:
-        return None
-    return min(found) * counts.spread[0], max(found) * counts.spread[1]
 
 
 def _pixels(size: str | None) -> int | None:

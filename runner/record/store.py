@@ -203,7 +203,9 @@ class _Lanes(asyncio.Protocol):
     async def add(self, lane: socket.socket) -> None:
         """Take a connected socket."""
         lane.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_THE_WAY)
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=lane)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_unix_connection(lambda: self, sock=lane)
+        self._transports.append(transport)
 
     def tell(self, opening: Opening) -> None:
         """What the writer must know first."""
@@ -229,11 +231,6 @@ class _Lanes(asyncio.Protocol):
         for lane in self._transports:
             if not lane.is_closing():
                 lane.write_eof()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A lane is open."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transports.append(transport)
 
     def data_received(self, data: bytes) -> None:
         """Answers, over the first lane alone."""
