@@ -377,11 +377,11 @@ def _tell(result: Result, paths: RunPaths) -> None:
     if result.exhausted:
         print("the budget is used up: raise it with limits.budget_usd=… and resume")
     print(f"look at {paths.gallery}")
-    for outcome, number in result.left_alone.items():
+    for left, number in result.left_alone.items():
         if number:
             print(
-                f"left alone, because {_LEFT_ALONE[outcome]}: {counted(number, 'image')}; "
-                f"all the same: {_resume(paths)} --include {outcome}"
+                f"left alone, because {_LEFT_ALONE[left]}: {counted(number, 'image')}; "
+                f"all the same: {_resume(paths)} --include {left}"
             )
     if result.there + sum(result.left_alone.values()) < result.planned:
         print(_go_on(paths))
