@@ -146,9 +146,10 @@ def make_batch(batch: Batch) -> int:
     import asyncio
 
     from runner.engine.garbage import collect_rarely
+    from runner.engine.job import Job
     from runner.engine.marking import Marker
     from runner.engine.progress import choose
-    from runner.engine.run import Job, execute
+    from runner.engine.run import execute
     from runner.engine.stop import Stop
 
     collect_rarely()

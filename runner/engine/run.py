@@ -6,94 +6,31 @@ import asyncio
 import itertools
 import json
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from runner.engine.budget import Budget
+from runner.engine.chronicle import Chronicle
+from runner.engine.job import Job
 from runner.engine.lane import Sent, Shared, VariantRun, run_lane, utc_now
 from runner.engine.limits import Limiter, Room
-from runner.engine.outcome import Written, adopt, recipe_id
-from runner.engine.progress import Progress
+from runner.engine.outcome import adopt, recipe_id
 from runner.engine.result import Result
-from runner.engine.stop import Stop
 from runner.plan import Plan
 from runner.providers.contract import Call, Provider
 from runner.record.atomic import put_durably
 from runner.record.derive import derive
-from runner.record.facts import code_facts, machine_facts, package_versions
 from runner.record.ids import ID_BYTES
-from runner.record.manifest import (
-    Counts,
-    Manifest,
-    RunStatus,
-    VariantRecord,
-    plain_object,
-    read_manifest,
-    write_manifest,
-)
+from runner.record.manifest import RunStatus
 from runner.record.outcomes import RETRIED, CellOutcome
-from runner.record.paths import RunPaths
 from runner.record.reader import Places
 from runner.record.reuse import EarlierRuns, reused
 from runner.record.state import RunState, load_state, unanswered_images
 from runner.record.store import RunStore
-from runner.settings.cell import Cell, CostBasis, Json
-from runner.settings.schema import LimitSettings, RetrySettings
-
-REFRESH_S = 5.0
-"""Seconds between two manifests of a run that goes on."""
+from runner.settings.cell import Cell, Json
 
 REUSED_AT_ONCE = 64
 """Cells that are looked for in earlier runs, and then linked, at once."""
-
-REFRESH_SHARE = 20.0
-"""Rows and page read everything again: they wait so many times as long as the last took."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A run to be made.
-
-    Attributes:
-        plan: All cells.
-        providers: One per variant.
-        paths: The run folder, which exists.
-        limits: How hard to push, and the budget.
-        retry: Bounds of the retry loop.
-        progress: What the user sees.
-        mark: Reads and writes the provenance marks of finished images.
-        command: The command line, word by word, for the record.
-        configs: One resolved config per variant, for the record.
-        settled: What earlier processes decided for each variant, by config key.
-        warnings: Sentences of the planning, for the record.
-        include: Outcomes of earlier processes that the user named to be tried again, whatever they
-            may cost; if none, those that are worth it (:data:`~runner.record.outcomes.RETRIED`).
-        stop: Whether the user asked to stop.
-        recipes: Index of a cell to the recipe by which it is to be made again; those that are not
-            here are made as the settings say.
-        reuse: Whether what other runs under the same outputs folder have made is taken from there.
-        refresh: Called now and then while the run goes on, on another thread.
-    """
-
-    plan: Plan
-    providers: Sequence[Provider]
-    paths: RunPaths
-    limits: LimitSettings
-    retry: RetrySettings
-    progress: Progress
-    mark: Callable[[Written], Written]
-    command: Sequence[str]
-    configs: Sequence[Mapping[str, Json]]
-    settled: Sequence[Mapping[str, Json]] = ()
-    warnings: Sequence[str] = ()
-    include: frozenset[CellOutcome] = frozenset()
-    stop: Stop = field(default_factory=Stop)
-    recipes: Mapping[int, Mapping[str, Json]] = field(default_factory=dict)
-    reuse: bool = False
-    refresh: Callable[[], None] | None = None
 
 
 async def execute(job: Job) -> Result:
@@ -140,21 +77,17 @@ class _Run:
             retry=job.retry,
             mark=job.mark,
             room=Room(job.limits.in_flight_mb * 1_000_000),
-            keep=self._write_manifest,
+            keep=self._keep_manifest,
             resend="unknown" in (job.include or RETRIED),
             insist="unknown" in job.include,
         )
-        earlier = read_manifest(job.paths) if job.paths.manifest.is_file() else None
-        self.started_at = earlier.started_at if earlier else utc_now()
-        self.run_id = earlier.run_id if earlier else uuid.uuid4().hex[:12]
-        self.manifest = self._first_manifest(earlier)
-        self._writing = asyncio.Lock()
+        self.chronicle = Chronicle(job, self.shared, state, self.places, self.planned)
 
     async def work(self) -> None:
         """Adopt what a killed process left, then work off every lane until done or stopped."""
         job = self.job
         self._save_plan()
-        write_manifest(job.paths, self.manifest)
+        self.chronicle.begin()
         # From here on the copies are read: an input edited during the run changes nothing.
         self.plan = self.shared.plan = job.plan.moved(job.paths.root)
         await self._adopt()
@@ -174,7 +107,7 @@ class _Run:
 
     async def _make(self) -> None:
         over = asyncio.Event()
-        keeper = asyncio.create_task(self._keep_fresh(over))
+        keeper = asyncio.create_task(self.chronicle.keep_fresh(over))
         try:
             async with asyncio.TaskGroup() as group:
                 for runs in self._lanes():
@@ -183,6 +116,9 @@ class _Run:
             # Not cancelled: its thread would write the manifest beside the one that closes the run.
             over.set()
             await _ended(keeper)
+
+    async def _keep_manifest(self) -> None:
+        await self.chronicle.write(self.state)
 
     def _tell_stop(self) -> None:
         self.job.progress.note(
@@ -209,8 +145,7 @@ class _Run:
             notes.append(
                 f"images of earlier plans that this one does not ask for are kept: {more:,}"
             )
-        self.manifest = self._live_manifest(state, status, ended=True, notes=notes)
-        write_manifest(job.paths, self.manifest)
+        self.chronicle.close(state, status, notes)
         return Result(
             status=status,
             planned=self.planned,
@@ -370,112 +305,6 @@ class _Run:
         if self.reused:
             self.state = load_state(self.job.paths)
 
-    async def _keep_fresh(self, over: asyncio.Event) -> None:
-        """Rewrite the manifest often, rows and page more rarely, until the run is over."""
-        live = await asyncio.to_thread(load_state, self.job.paths, live=True)
-        next_rows = time.monotonic() + REFRESH_S
-        while not over.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(REFRESH_S):
-                    await over.wait()
-            if over.is_set():
-                return
-            await asyncio.to_thread(live.update, self.job.paths)
-            await self._write_manifest(live)
-            if (started := time.monotonic()) >= next_rows:
-                await asyncio.to_thread(self._refresh_rows)
-                ended = time.monotonic()
-                next_rows = ended + REFRESH_SHARE * (ended - started)
-
-    async def _write_manifest(self, state: RunState | None = None) -> None:
-        # One at a time, so that none replaces a newer one.
-        async with self._writing:
-            manifest = self._live_manifest(state or self.state, "running", ended=False)
-            await asyncio.to_thread(write_manifest, self.job.paths, manifest)
-
-    def _refresh_rows(self) -> None:
-        derive(self.job.paths, live=True, places=self.places)
-        if self.job.refresh is not None:
-            self.job.refresh()
-
-    def _first_manifest(self, earlier: Manifest | None) -> Manifest:
-        job = self.job
-        variants = tuple(
-            VariantRecord(
-                index=variant.index,
-                provider=variant.settings.provider.name,
-                model=variant.settings.model.name,
-                config=plain_object(config),
-                settled=plain_object(settled),
-                versions=dict(provider.versions()),
-            )
-            for variant, provider, config, settled in zip(
-                job.plan.variants,
-                job.providers,
-                job.configs,
-                job.settled or [{}] * len(job.configs),
-                strict=True,
-            )
-        )
-        return Manifest(
-            run_id=self.run_id,
-            command=earlier.command if earlier else tuple(job.command),
-            status="running",
-            started_at=self.started_at,
-            plan_hash=job.plan.hash,
-            cells=self.planned,
-            counts=Counts(**self.state.counts),
-            variants=variants,
-            code=code_facts(),
-            machine=machine_facts(),
-            packages=package_versions(_PACKAGES),
-            recipes=dict(earlier.recipes) if earlier else {},
-            inputs={file.path: file.sha256 for file in job.plan.inputs()},
-            warnings=(*job.warnings, *self.shared.store.repairs),
-        )
-
-    def _live_manifest(
-        self, state: RunState, status: RunStatus, *, ended: bool, notes: Sequence[str] = ()
-    ) -> Manifest:
-        shared = self.shared
-        variants = tuple(
-            variant.model_copy(
-                update={
-                    "model_identity": plain_object(shared.identities[variant.index]),
-                    "settled": variant.settled
-                    | plain_object(shared.settled.get(variant.index, {})),
-                }
-            )
-            if variant.index in shared.identities
-            else variant
-            for variant in self.manifest.variants
-        )
-        known = state.cost_usd if state.cost_by_basis else None
-        journal = self.job.paths.journal_files()
-        return self.manifest.model_copy(
-            update={
-                "status": status,
-                "ended_at": utc_now() if ended else None,
-                "counts": Counts(**state.counts),
-                "cost_usd": known,
-                "cost_basis": _weakest(state),
-                "cost_by_basis": {
-                    basis: round(usd, 6) for basis, usd in state.cost_by_basis.items()
-                },
-                "cost_unknown_worst_usd": (
-                    None if state.unpriced_calls else state.cost_unknown_worst_usd
-                ),
-                "variants": variants,
-                "recipes": {
-                    **self.manifest.recipes,
-                    **{key: plain_object(recipe) for key, recipe in shared.recipes.items()},
-                },
-                "warnings": tuple(dict.fromkeys([*self.manifest.warnings, *state.damaged, *notes])),
-                "writers": tuple(path.name for path in journal),
-                "journal_bytes": sum(path.stat().st_size for path in journal),
-            }
-        )
-
 
 async def _ended(task: asyncio.Task[None]) -> None:
     """Wait for a task although this one is cancelled meanwhile: its thread cannot be."""
@@ -494,15 +323,3 @@ def places_of(plan: Plan, state: RunState) -> Places | None:
     if state.same_plan(plan.hash):
         return None
     return {bytes.fromhex(cell.cell_id[: 2 * ID_BYTES]): cell.index for cell in plan.cells()}
-
-
-_PACKAGES = ("hydra-core", "omegaconf", "pydantic", "pillow")
-
-_BASES: tuple[CostBasis, ...] = (
-    "unknown", "estimate", "price_book", "usage", "reported", "free",
-)  # fmt: skip
-
-
-def _weakest(state: RunState) -> CostBasis:
-    """The weakest basis among the known costs."""
-    return next((basis for basis in _BASES if basis in state.cost_by_basis), "unknown")

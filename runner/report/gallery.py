@@ -33,7 +33,7 @@ _DISTINCT = frozenset(
         "request_id",
         "started_at",
         "latency_s",
-    }  # fmt: skip
+    }
 )
 _NESTED = frozenset({"axes", "params_sent", "params_effective"})
 _PLAIN_FIELDS = {

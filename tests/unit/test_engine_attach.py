@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.engine.job import Job
 from runner.engine.marking import Marker
 from runner.engine.progress import Quiet
 from runner.engine.result import Result
-from runner.engine.run import Job, execute
+from runner.engine.run import execute
 from runner.plan import Plan, PlanSpec, Variant
 from runner.providers.contract import Answer, Call, Listener, ProviderError
 from runner.record.derive import read_failures, read_rows

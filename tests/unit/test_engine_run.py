@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from runner.engine.job import Job
 from runner.engine.marking import Marker
 from runner.engine.progress import Quiet
 from runner.engine.result import Result
-from runner.engine.run import Job, execute
+from runner.engine.run import execute
 from runner.plan import Plan, PlanSpec, Variant
 from runner.providers.contract import (
     Answer,
