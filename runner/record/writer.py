@@ -3,8 +3,8 @@
 It is a process of its own, because what it does are many small system calls. Threads beside a busy
 event loop wait for the interpreter's lock after each of them, and the loop waits for the threads:
 here that halved the images per second. It knows only bytes and file names, needs the standard
-library alone (so it starts in about 20 ms), and outlives a killed parent for as long as it takes to
-write down what it was handed.
+library alone (so it starts in 50 ms), and outlives a killed parent for as long as it takes to write
+down what it was handed.
 
 Orders come over several sockets, its lanes: records alone over the first, those with images over
 the others, so that nothing waits for an image and many images are on their way at once. A thread
@@ -47,7 +47,7 @@ class Opening:
     """What a writer is told first.
 
     Attributes:
-        root: The run folder, absolute.
+        root: The run folder, as the run names it: both were started in the same place.
         journal: End of the journal file's name.
         line: First line of the journal file.
     """
