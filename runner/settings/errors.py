@@ -36,7 +36,8 @@ class PrerequisiteError(RunnerError):
 
 
 def _readable(text: str) -> str:
-    """A sentence of a length that one reads; its end, which says what to do, is kept."""
+    """A sentence that any stream takes, of a length that one reads; its end, the fix, is kept."""
+    text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
