@@ -349,9 +349,9 @@ def _warnings(summary: PlanSummary) -> list[str]:
 def _write_report(root: Path, *, live: bool = False) -> None:
     """The page is derived: a fault in it is told and fails nothing."""
     try:
-        from runner.report import write_page, write_report
+        from runner.report import MOST_LIVE_ENTRIES, write_page, write_report
 
-        write_page(root) if live else write_report(root)
+        write_page(root, MOST_LIVE_ENTRIES) if live else write_report(root)
     except Exception as error:
         print(f"the page could not be written: {type(error).__name__}: {error}", file=sys.stderr)
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from runner.record.atomic import put_durably, replacing
 from runner.record.paths import RunPaths
-from runner.report.gallery import Gallery, load
+from runner.report.gallery import MOST_ENTRIES, Gallery, load
 from runner.report.plots import Plot, plots
 from runner.report.thumbs import Thumbs, make_thumbs
 
 __all__ = ["load", "write_contact_sheet", "write_page", "write_report"]
+
+MOST_LIVE_ENTRIES = 5_000
+"""Cells on the page of a run that goes on: it is soon replaced, and must not slow the run down."""
 
 
 def write_report(root: Path) -> None:
@@ -34,17 +37,18 @@ def write_report(root: Path) -> None:
     _put_sheet(root, gallery, thumbs)
 
 
-def write_page(root: Path) -> None:
+def write_page(root: Path, most: int = MOST_ENTRIES) -> None:
     """Write ``index.html`` and ``thumbs/`` alone: what a run that goes on has time for.
 
     Args:
         root: The run folder.
+        most: Cells to show, the first ones; the totals count all.
 
     Raises:
         RequestError: It has no manifest that can be read.
         OSError: The disk is full or gone.
     """
-    gallery = load(root)
+    gallery = load(root, most)
     sheet = RunPaths(root).contact_sheet.is_file()
     _put_page(root, gallery, make_thumbs(root, gallery), sheet=sheet)
 

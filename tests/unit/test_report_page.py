@@ -221,3 +221,14 @@ def test_writing_again_replaces_the_page_and_leaves_nothing_behind(tmp_path: Pat
     write_report(root)
     assert {path.relative_to(root) for path in root.rglob("*")} == before
     assert (root / "index.html").read_bytes() == first
+
+
+def test_a_page_of_the_first_cells_says_so(tmp_path: Path) -> None:
+    root = single_wall(tmp_path)
+    write_page(root, most=2)
+    page, _, data = read(root)
+    assert data["count"] == 2
+    assert "This page shows the first 2 cells" in page
+    page, _, whole = read_written(root)
+    assert whole["count"] > 2
+    assert "This page shows the first" not in page
