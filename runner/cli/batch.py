@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runner.cli.closing import counted, disk_fault, exit_code, go_on, tell
 from runner.cli.expand import Composed, Expanded
 from runner.cli.settled import settled_before
 from runner.engine.result import Result
@@ -29,11 +28,6 @@ if TYPE_CHECKING:
 
 _NAMED = frozenset({"provider", "model", "model.name", "provider.name"})
 """Choices that a label shows by the names of what was chosen."""
-
-_LEFT_ALONE: Mapping[CellOutcome, str] = {
-    "refused": "a safety system said no",
-    "failed": "the same request fails again",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +128,7 @@ def made_before(batch: Batch) -> bool:
         text = f"{headline(batch.summary)}{_time_text(batch)} → {batch.paths.root}"
         print(text, file=sys.stderr)
     if done := _done_before(batch):
-        _tell(done, batch.paths)
+        tell(done, batch.paths)
     return done is not None
 
 
@@ -178,12 +172,12 @@ def make_batch(batch: Batch) -> int:
             if result.tried or result.reused or not paths.gallery.is_file():
                 _write_report(paths.root)
     except KeyboardInterrupt:
-        print(_go_on(paths))
+        print(go_on(paths))
         raise
     except (OSError, ExceptionGroup) as error:
-        raise _disk_fault(error, paths) from error
-    _tell(result, paths)
-    code = _exit_code(result)
+        raise disk_fault(error, paths) from error
+    tell(result, paths)
+    code = exit_code(result)
     if stop.at_once:
         # Python would wait for threads that still compute what nobody wants any more.
         sys.stdout.flush()
@@ -242,11 +236,6 @@ def _time_text(batch: Batch) -> str:
     times = durations(batch.plan, lines, batch.providers, batch.configs, limits, root)
     whole = total(times, batch.providers)
     return "" if whole is None else f" · {whole}, as fast as before"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def price_range_text(price: PriceRange) -> str:
@@ -354,71 +343,3 @@ def _write_report(root: Path, *, live: bool = False) -> None:
         write_page(root, MOST_LIVE_ENTRIES) if live else write_report(root)
     except Exception as error:
         print(f"the page could not be written: {type(error).__name__}: {error}", file=sys.stderr)
-
-
-def _tell(result: Result, paths: RunPaths) -> None:
-    """The closing lines: what there is, what is missing and why, where to look."""
-    money = f" · ${result.cost_usd:,.4f}" if result.cost_usd else ""
-    if result.unknown_usd:
-        money += f" · up to ${result.unknown_usd:,.4f} more for calls without an answer"
-    made = f"{counted(result.made, 'image')} made"
-    if result.reused:
-        made += f", {result.reused:,} reused from earlier runs"
-    print(f"{made}, {result.there:,} of {result.planned:,} there · {result.elapsed_s:.1f} s{money}")
-    for note in result.notes:
-        print(f"note: {note}")
-    if result.status != "done":
-        from runner.record.derive import read_failures
-
-        causes = Counter((row.outcome, row.kind, row.message) for row in read_failures(paths))
-        for (outcome, kind, message), count in causes.most_common(5):
-            print(f"{count:,} {outcome} ({kind}){': ' + message if message else ''}")
-    for reason in result.stopped:
-        print(f"stopped: {reason}")
-    if result.exhausted:
-        print("the budget is used up: raise it with limits.budget_usd=… and resume")
-    print(f"look at {paths.gallery}")
-    for left, number in result.left_alone.items():
-        if number:
-            print(
-                f"left alone, because {_LEFT_ALONE[left]}: {counted(number, 'image')}; "
-                f"all the same: {_resume(paths)} --include {left}"
-            )
-    if result.there + sum(result.left_alone.values()) < result.planned:
-        print(_go_on(paths))
-
-
-def _go_on(paths: RunPaths) -> str:
-    return f"go on with: {_resume(paths)}"
-
-
-def _resume(paths: RunPaths) -> str:
-    return f"python -m runner resume {shlex.quote(str(paths.root))}"
-
-
-def _disk_fault(error: OSError | ExceptionGroup, paths: RunPaths) -> PrerequisiteError:
-    """What a failing disk means for a run: nothing that was journalled is lost.
-
-    Raises:
-        ExceptionGroup: It is no fault of a disk.
-    """
-    fault: BaseException = error
-    if isinstance(error, ExceptionGroup):
-        if error.split(OSError)[1] is not None:
-            raise error
-        while isinstance(fault, BaseExceptionGroup):
-            fault = fault.exceptions[0]
-    return PrerequisiteError(
-        f"the run folder cannot be written ({fault}); what was made before is safe: make room or "
-        f"access there, then {_go_on(paths)}"
-    )
-
-
-def _exit_code(result: Result) -> int:
-    if result.status == "done":
-        return 0
-    if result.status == "interrupted":
-        return 130
-    if result.exhausted or (result.stopped and not result.there):
-        return 3
-    return 1
