@@ -246,9 +246,9 @@ class VariantRun:
         elif error.kind in {"transient", "ambiguous"}:
             self._limiter.failed(error.message)
         else:
-            self._limiter.leave(answered=True)
             if error.kind in {"auth", "gone"}:
-                self._halt(error.message)
+                self._halt(error.message)  # before its place is given to the next call
+            self._limiter.leave(answered=True)
 
     def _wait_s(self, call: Call, error: ProviderError, tries: Tries) -> float | None:
         """Seconds until the next try of these cells; ``None``: there is none."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,15 @@ class Pass:
 
     at: float
     in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Who stands before the gate."""
+
+    images: int
+    halted: Callable[[], bool]
+    passed: asyncio.Future[Pass | None]
 
 
 class Limiter:
@@ -106,8 +116,9 @@ class Limiter:
         self._episode = -math.inf
         self._episodes = 0
         self._next = self._next_allowed = self._paused = -math.inf
-        self._queue = asyncio.Lock()
-        self._changed = asyncio.Event()
+        self._waiting: deque[_Waiting] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._serving = False
 
     async def enter(self, images: int, halted: Callable[[], bool]) -> Pass | None:
         """Wait until a call may start.
@@ -119,23 +130,44 @@ class Limiter:
         Returns:
             The pass, to be given back by :meth:`leave`; ``None`` if halted.
         """
-        async with self._queue:
-            while not halted():
-                wait = self.delay()
-                if wait == 0:
-                    return self.start(images)
-                self._changed.clear()
-                timer = None
-                if wait < math.inf:
-                    timer = asyncio.get_running_loop().call_later(wait, self._changed.set)
-                await self._changed.wait()
-                if timer is not None:
-                    timer.cancel()
-        return None
+        waiting = _Waiting(images, halted, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self.wake()
+        try:
+            return await waiting.passed
+        except asyncio.CancelledError:
+            given = None if waiting.passed.cancelled() else waiting.passed.result()
+            if given is not None:
+                self.leave(answered=False)
+            raise
 
     def wake(self) -> None:
-        """Let whoever waits look again."""
-        self._changed.set()
+        """Let all in who may come in, and send those home who are halted."""
+        if self._serving:
+            return  # whoever finds out that it is halted says so here; the loop below looks anyway
+        self._serving = True
+        try:
+            while self._waiting:
+                first = self._waiting[0]
+                if first.passed.done():  # cancelled
+                    self._waiting.popleft()
+                elif first.halted():
+                    self._waiting.popleft().passed.set_result(None)
+                elif (wait := self.delay()) > 0:
+                    self._wake_in(wait)
+                    break
+                else:
+                    # All at once: one for each round of a busy event loop is a slow trickle.
+                    self._waiting.popleft().passed.set_result(self.start(first.images))
+        finally:
+            self._serving = False
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self.wake)
 
     def delay(self) -> float:
         """Seconds until a call may start; infinite: until one in flight ends."""
