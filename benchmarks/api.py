@@ -70,7 +70,7 @@ def serve(pipe: Connection, image_bytes: int, latency_s: float) -> None:
 def servers(images: int, latency_s: float) -> Iterator[tuple[str, int, int]]:
     """A server for each size and concurrency of the design: its address, images, calls at once."""
     for size, at_once in ((64_000, 32), (64_000, 256), (1_800_000, 32)):
-        count = images if size < 1_000_000 else max(64, images // 10)
+        count = images if size < 1_000_000 else max(64, images // 3)
         ours, theirs = multiprocessing.Pipe()
         server = multiprocessing.Process(target=serve, args=(theirs, size, latency_s))
         server.start()
