@@ -17,6 +17,8 @@ pytest.importorskip("diffusers")
 from runner.cli.main import run
 from runner.providers.contract import Picture, ProviderError
 from runner.providers.local import load
+from runner.providers.local.options import DiffusersOptions
+from runner.providers.local.pose import JOINTS, draw_poses
 from runner.providers.local.preprocess import make_preprocessor
 from runner.providers.net.http import Http
 from runner.settings.cell import CellParams
@@ -423,7 +425,85 @@ def test_depth_is_read_by_a_network_of_safetensors(tmp_path: Path) -> None:
     )
     DPTForDepthEstimation(config).save_pretrained(tmp_path)
     DPTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
-    depth = make_preprocessor("depth", str(tmp_path))(Image.new("RGB", (48, 40), "red"))
+    options = DiffusersOptions(depth_model=str(tmp_path))
+    depth = make_preprocessor("depth", options, {})(Image.new("RGB", (48, 40), "red"))
     assert (depth.mode, depth.size) == ("L", (48, 40))
     with pytest.raises(PrerequisiteError, match=r"hf download|depth_model"):
-        make_preprocessor("depth", str(tmp_path / "none"))
+        make_preprocessor("depth", DiffusersOptions(depth_model=str(tmp_path / "none")), {})
+
+
+def test_poses_are_read_by_networks_of_safetensors(tmp_path: Path) -> None:
+    from PIL import Image
+    from transformers import (
+        RTDetrConfig,
+        RTDetrForObjectDetection,
+        RTDetrImageProcessorPil,
+        RTDetrResNetConfig,
+        VitPoseBackboneConfig,
+        VitPoseConfig,
+        VitPoseForPoseEstimation,
+        VitPoseImageProcessorPil,
+    )
+
+    # One class alone, of which a network without training is half sure everywhere.
+    finder = RTDetrConfig(
+        backbone_config=RTDetrResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 8, 8, 8],
+            depths=[1, 1, 1, 1],
+            layer_type="basic",
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        encoder_in_channels=[8, 8, 8],
+        encoder_hidden_dim=16,
+        encoder_ffn_dim=16,
+        encoder_attention_heads=2,
+        d_model=16,
+        decoder_in_channels=[16, 16, 16],
+        decoder_ffn_dim=16,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        num_queries=3,
+        num_denoising=0,
+        id2label={0: "person"},
+    )
+    RTDetrForObjectDetection(finder).save_pretrained(tmp_path / "finder")
+    RTDetrImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(tmp_path / "finder")
+    reader = VitPoseConfig(
+        backbone_config=VitPoseBackboneConfig(
+            image_size=[64, 48],
+            patch_size=[16, 16],
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+        ),
+        num_labels=len(JOINTS),
+    )
+    VitPoseForPoseEstimation(reader).save_pretrained(tmp_path / "reader")
+    VitPoseImageProcessorPil(size={"height": 64, "width": 48}).save_pretrained(tmp_path / "reader")
+    options = DiffusersOptions(
+        person_model=str(tmp_path / "finder"), pose_model=str(tmp_path / "reader")
+    )
+    pose = make_preprocessor("pose", options, {})(Image.new("RGB", (80, 60), "red"))
+    assert (pose.mode, pose.size) == ("RGB", (80, 60))
+    nowhere = options.model_copy(update={"pose_model": str(tmp_path / "none")})
+    with pytest.raises(PrerequisiteError, match=r"hf download|pose_model"):
+        make_preprocessor("pose", nowhere, {})
+
+
+def test_a_body_is_drawn_as_openpose_draws_it() -> None:
+    person = {
+        "nose": (64.0, 20.0),
+        "left shoulder": (84.0, 40.0),
+        "right shoulder": (44.0, 40.0),
+        "right elbow": (34.0, 70.0),
+    }
+    picture = draw_poses([person], (128, 128))
+    assert picture.getpixel((64, 20)) == (255, 0, 0)
+    assert picture.getpixel((64, 40)) == (255, 85, 0), "the neck, between the shoulders"
+    assert picture.getpixel((44, 40)) == (255, 170, 0)
+    assert picture.getpixel((34, 70)) == (255, 255, 0)
+    assert picture.getpixel((54, 40)) == (153, 0, 0), "from the neck to the right shoulder"
+    assert picture.getpixel((39, 55)) == (153, 102, 0), "the right upper arm"
+    assert picture.getpixel((84, 70)) == (0, 0, 0), "there is no left arm"
+    assert draw_poses([], (8, 8)).getbbox() is None

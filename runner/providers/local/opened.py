@@ -146,10 +146,7 @@ def open_pipeline(
         if options.refiner is not None:
             refiner = load.load_refiner(pipe, options.refiner, model, machine, options)
         prompting = _prompting_picture(options)
-        commit = model.commits.get(options.depth_model)
-        preprocess = [
-            make_preprocessor(name, options.depth_model, commit) for name in preprocessors
-        ]
+        preprocess = [make_preprocessor(name, options, model.commits) for name in preprocessors]
     sampler = Sampler(pipe, batch_size, options.prompt_memo_mb * 2**20, prompting, refiner)
     params = CallParams(facts, pipeline, extra)
     makers = _one_each(preprocess, len(facts.controlnets))

@@ -125,6 +125,14 @@ class DiffusersOptions(Section):
         "depth-anything/Depth-Anything-V2-Small-hf",
         description="pipeline.preprocessor=depth: folder or Hub id of its network",
     )
+    person_model: str = Field(
+        "PekingU/rtdetr_r50vd_coco_o365",
+        description="pipeline.preprocessor=pose: folder or Hub id of what finds persons",
+    )
+    pose_model: str = Field(
+        "usyd-community/vitpose-base-simple",
+        description="pipeline.preprocessor=pose: folder or Hub id of what finds their joints",
+    )
     offload: Offload | None = Field(
         None,
         description="keep on the CPU what is not needed: model by model, layer by layer "

@@ -1,12 +1,12 @@
 """Preprocessors by name: what makes a control image of a picture.
 
-``canny`` and ``softedge`` are arithmetic. ``depth`` is a network of its own, in safetensors, that
-transformers loads. There is no ``pose``: its usual detectors come as pickles.
+``canny`` and ``softedge`` are arithmetic. ``depth`` and ``pose`` are networks of their own, in
+safetensors, that transformers loads: the usual detectors of poses come as pickles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from runner.settings.errors import PrerequisiteError, RequestError, did_you_mean, listed
@@ -14,9 +14,11 @@ from runner.settings.errors import PrerequisiteError, RequestError, did_you_mean
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from runner.providers.local.options import DiffusersOptions
+
 Preprocess = Callable[["Image"], "Image"]
 
-NAMES = ("canny", "softedge", "depth")
+NAMES = ("canny", "softedge", "depth", "pose")
 
 
 def check_preprocessor(name: str) -> None:
@@ -25,11 +27,6 @@ def check_preprocessor(name: str) -> None:
     Raises:
         RequestError: There is none of that name.
     """
-    if name == "pose":
-        raise RequestError(
-            "pipeline.preprocessor=pose: the usual pose detectors come as pickles, which are never "
-            "read; draw the pose elsewhere and give it as pipeline.control_image"
-        )
     if name not in NAMES:
         raise RequestError(
             f"pipeline.preprocessor={name}: no such preprocessor{did_you_mean(name, NAMES)}; "
@@ -37,22 +34,36 @@ def check_preprocessor(name: str) -> None:
         )
 
 
-def make_preprocessor(name: str, depth_model: str, commit: str | None = None) -> Preprocess:
+def networks(name: str, options: DiffusersOptions) -> tuple[str, ...]:
+    """Folders or Hub ids of what a preprocessor loads."""
+    if name == "depth":
+        return (options.depth_model,)
+    return (options.person_model, options.pose_model) if name == "pose" else ()
+
+
+def make_preprocessor(
+    name: str, options: DiffusersOptions, commits: Mapping[str, str]
+) -> Preprocess:
     """Load a preprocessor.
 
     Args:
         name: One of :data:`NAMES`.
-        depth_model: Folder or Hub id of the network for ``depth``.
-        commit: The commit to take of a Hub id; ``None``: the newest.
+        options: Which networks it takes.
+        commits: Hub id to the commit to take; those that are missing: the newest.
 
     Raises:
         PrerequisiteError: Its weights cannot be had.
     """
     from runner.providers.local.canny import canny, soft_edges
+    from runner.providers.local.pose import load_pose
 
     if name == "canny":
         return canny
-    return soft_edges if name == "softedge" else _depth(depth_model, commit)
+    if name == "softedge":
+        return soft_edges
+    if name == "pose":
+        return load_pose(options.person_model, options.pose_model, commits)
+    return _depth(options.depth_model, commits.get(options.depth_model))
 
 
 def _depth(name: str, commit: str | None) -> Preprocess:
