@@ -204,7 +204,9 @@ class _Lanes(asyncio.Protocol):
         """Take a connected socket."""
         lane.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_THE_WAY)
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_unix_connection(lambda: self, sock=lane)
+        # Only the first lane ends after the last answer, and answers: the others are silent.
+        protocol = asyncio.Protocol() if self._transports else self
+        transport, _ = await loop.create_unix_connection(lambda: protocol, sock=lane)
         self._transports.append(transport)
 
     def tell(self, opening: Opening) -> None:
@@ -233,7 +235,7 @@ class _Lanes(asyncio.Protocol):
                 lane.write_eof()
 
     def data_received(self, data: bytes) -> None:
-        """Answers, over the first lane alone."""
+        """Answers."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             for number, *told in json.loads(line):
@@ -246,7 +248,7 @@ class _Lanes(asyncio.Protocol):
                     future.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The writer closes its lanes when everything is written, and when it dies."""
+        """The writer closes the lane when everything is answered, and when it dies."""
         self.gone.set()
         for future in self._waiting.values():
             if not future.cancelled():
