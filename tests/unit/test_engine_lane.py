@@ -179,42 +179,37 @@ def test_what_is_free_goes_on_when_the_budget_is_used_up() -> None:
     assert world.done == 10
 
 
-def test_bytes_on_their_way_are_bounded_not_only_calls() -> None:
-    flying = peak = 0
+class Padded:
+    """Answers with pictures of a size, and counts how many are asked for at once."""
 
-    async def large(call: Call, number: int) -> Answer:
-        nonlocal flying, peak
-        flying += 1
-        peak = max(peak, flying)
+    def __init__(self, more: int) -> None:
+        self.more = more
+        self.flying = self.peak = 0
+
+    async def __call__(self, call: Call, number: int) -> Answer:
+        self.flying += 1
+        self.peak = max(self.peak, self.flying)
         await asyncio.sleep(1)
-        flying -= 1
+        self.flying -= 1
         (picture,) = card(call).outputs
         assert isinstance(picture, Picture)
-        return Answer(outputs=(Picture(data=picture.data + bytes(1_000_000)),))
+        return Answer(outputs=(Picture(data=picture.data + bytes(self.more)),))
 
+
+def test_bytes_on_their_way_are_bounded_not_only_calls() -> None:
+    large = Padded(1_000_000)
     world = work(Told(large, cells=100), limits={"in_flight_mb": 10, "max_concurrency": 64})
     assert world.done == 100
-    assert 5 < peak <= 10
+    assert 5 < large.peak <= 10
 
 
 @pytest.mark.parametrize(("more", "at_once"), [(1_800_000, 1), (0, 20)])
 def test_bytes_of_the_first_calls_are_bounded_too(more: int, at_once: int) -> None:
     """And where the pictures turn out to be small, nothing waits for room."""
-    flying = peak = 0
-
-    async def answer(call: Call, number: int) -> Answer:
-        nonlocal flying, peak
-        flying += 1
-        peak = max(peak, flying)
-        await asyncio.sleep(1)
-        flying -= 1
-        (picture,) = card(call).outputs
-        assert isinstance(picture, Picture)
-        return Answer(outputs=(Picture(data=picture.data + bytes(more)),))
-
-    world = work(Told(answer, cells=200), limits={"in_flight_mb": 3, "max_concurrency": 20})
+    padded = Padded(more)
+    world = work(Told(padded, cells=200), limits={"in_flight_mb": 3, "max_concurrency": 20})
     assert world.done == 200
-    assert peak == at_once
+    assert padded.peak == at_once
 
 
 def test_images_per_minute_are_kept() -> None:
