@@ -30,7 +30,7 @@ from runner.providers.local.fitting import options_identity, require_fitting
 from runner.providers.local.options import CALLS_LOOKED_AT, LARGEST_TRIED, DiffusersOptions
 from runner.providers.local.params import CallParams
 from runner.providers.local.preflight import Facts, read_facts
-from runner.providers.local.preprocess import check_preprocessor
+from runner.providers.local.preprocess import check_preprocessor, names_of
 from runner.providers.local.refine import find_refiner, refiner_model, share_problem
 from runner.providers.local.source import (
     Source,
@@ -104,7 +104,7 @@ class DiffusersProvider(Provider):
             PrerequisiteError: The libraries or the model's files are missing.
         """
         facts, params = self._facts, self._params
-        for name in self._preprocessors():
+        for name in names_of(self.settings.pipeline):
             check_preprocessor(name)
         return Capabilities(
             pipelines=frozenset(facts.family.kinds if facts else PIPELINE_KINDS),
@@ -136,17 +136,13 @@ class DiffusersProvider(Provider):
         more: dict[str, Json] = {
             "controlnets": [identity.network_identity(net) for net in nets],
             "options": options_identity(self.options, settings.model),
-            "preprocessor": self._preprocessors(),
+            "preprocessor": names_of(self.settings.pipeline),
             "control_weights": pipeline.control_weights,
             "control_start": pipeline.control_start,
             "control_end": pipeline.control_end,
             "resize": (pipeline.resize or "fit") if self._params.takes_pictures else None,
         }
         return asked | {key: value for key, value in more.items() if value not in (None, [], {})}
-
-    def _preprocessors(self) -> list[str]:
-        given = self.settings.pipeline.preprocessor
-        return [given] if isinstance(given, str) else given or []
 
     def _extra(self) -> dict[str, Json]:
         """Further arguments of the call: the model's (``model.traits.call``), then the user's."""
@@ -344,7 +340,7 @@ class DiffusersProvider(Provider):
             self.options,
             batch_size=self._batch_size,
             extra=self._extra(),
-            preprocessors=self._preprocessors(),
+            preprocessors=names_of(self.settings.pipeline),
             read=self._read,
         )
 

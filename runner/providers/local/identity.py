@@ -18,7 +18,7 @@ from pathlib import Path
 from runner.providers.local.device import Weights
 from runner.providers.local.options import DiffusersOptions
 from runner.providers.local.preflight import Facts, weight_files
-from runner.providers.local.preprocess import networks
+from runner.providers.local.preprocess import names_of, networks
 from runner.providers.local.source import Source, cached_commit
 from runner.settings.cell import Json, digest
 from runner.settings.schema import ModelSettings, VariantSettings
@@ -110,8 +110,7 @@ def hub_commits(
         where, folder = adapter.encoder()
         files[where] = (Path(folder) / "config.json").as_posix()
         files[adapter.name] = (Path(adapter.subfolder) / adapter.file).as_posix()
-    given = settings.pipeline.preprocessor or []
-    for name in [given] if isinstance(given, str) else given:
+    for name in names_of(settings.pipeline):
         files |= dict.fromkeys(networks(name, options), "config.json")
     revisions: dict[str, str | None] = {**model.commits}
     if (refiner := options.refiner) is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from runner.providers.local.options import DiffusersOptions
+    from runner.settings.schema import PipelineSettings
 
 Preprocess = Callable[["Image"], "Image"]
 
@@ -32,6 +33,12 @@ def check_preprocessor(name: str) -> None:
             f"pipeline.preprocessor={name}: no such preprocessor{did_you_mean(name, NAMES)}; "
             f"choose from {listed(NAMES)}"
         )
+
+
+def names_of(pipeline: PipelineSettings) -> list[str]:
+    """The preprocessors that were asked for: one for all control images, or one for each."""
+    given = pipeline.preprocessor
+    return [given] if isinstance(given, str) else given or []
 
 
 def networks(name: str, options: DiffusersOptions) -> tuple[str, ...]:
