@@ -22,6 +22,8 @@ from runner.settings.errors import PrerequisiteError, RequestError
 from runner.settings.schema import OutputSettings
 
 _SAMPLER_KEYS = ("scheduler", "sampler", "sampler_name")
+_SIGNED = "c2pa"
+"""The mark of a signed image."""
 
 
 def credentials_folder() -> Path:
@@ -53,6 +55,8 @@ class Marker:
 
     def __call__(self, written: Written) -> Written:
         """The same record and files with their marks."""
+        if not self._wanted and not any(_SIGNED in row.marks for row in written.record.images):
+            return written
         images = []
         files, extras = dict(written.files), dict(written.extras)
         for row in written.record.images:
@@ -65,8 +69,9 @@ class Marker:
         return Written(replace(written.record, images=tuple(images)), files, extras)
 
     def _mark(self, row: ImageRow, raw: bytes) -> tuple[ImageRow, bytes, bytes | None]:
-        signed = "c2pa" in row.marks
-        row = replace(row, marks=(*row.marks, *_read(raw, row.mime)))
+        signed = _SIGNED in row.marks
+        if signed and (info := c2pa.read(raw, row.mime)) is not None:
+            row = replace(row, marks=(*row.marks, _told(info)))
         if not self._wanted:
             return row, raw, None
         origin = self._origin(row)
@@ -128,11 +133,6 @@ class Marker:
             height=row.height,
             software=f"image-batch-runner {__version__}",
         )
-
-
-def _read(data: bytes, mime: str) -> tuple[str, ...]:
-    info = c2pa.read(data, mime) if "c2pa" in marks(data) else None
-    return () if info is None else (_told(info),)
 
 
 def _told(info: Mapping[str, str]) -> str:

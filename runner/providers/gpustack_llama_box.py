@@ -218,7 +218,7 @@ class GPUStackLlamaBoxProvider(Provider):
             sent={**fields, "stream": True, "stream_options": stream},
             request_id=request,
             book=self.book,
-            price=self.estimate(call.params),
+            estimate=self.estimate,
             seeds=seeds,
             warnings=[size.warning] if size and size.warning else [],
             extras=events.previews(),

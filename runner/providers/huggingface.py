@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
@@ -29,8 +30,6 @@ from runner.providers.contract import (
 from runner.providers.huggingface_family.build import (
     ROUTER,
     TASKS,
-    Built,
-    build,
     know_model,
     make_builder,
 )
@@ -58,7 +57,7 @@ from runner.providers.net import (
 )
 from runner.providers.net.inputs import file_problems
 from runner.providers.net.outputs import take_all
-from runner.providers.net.sdk import send_built
+from runner.providers.net.sdk import Built, built_by
 from runner.providers.sizes import Sizes, size_problems
 from runner.settings.cell import CellParams, Json, PipelineKind
 from runner.settings.errors import listed
@@ -206,7 +205,7 @@ class HuggingFaceProvider(Provider):
             sent["accept"] = headers["accept"]
         base = self.http.base.text
         url = base + built.url.removeprefix(ROUTER) if built.url.startswith(ROUTER) else built.url
-        reply = await send_built(self.http, "POST", url, built.body, headers)
+        reply = await replace(built, url=url, headers=headers).send(self.http)
         if route in RAW:
             return self._raw_answer(call, reply, sent)
         found = reply.json()
@@ -252,14 +251,14 @@ class HuggingFaceProvider(Provider):
             self.settings.provider.extra_body,
         )
         if self.settings.pipeline.name == "text2img":
-            return await build(
+            return await built_by(
                 builder.text_to_image(params.prompt, model=model, extra_body=extra, **fields)
             )
         image = await self._inputs.read(params.image or "")
         given_image: Any = image.data
         if route in DATA_URLS:
             given_image = encode_data_url(image.data, image.mime)
-        return await build(
+        return await built_by(
             builder.image_to_image(
                 given_image, prompt=params.prompt, model=model, **fields, **extra
             )

@@ -229,7 +229,7 @@ class RecraftProvider(Provider):
             sent=fields,
             request_id=reply.request_id,
             book=self.book,
-            price=self.estimate(params),
+            estimate=self.estimate,
             reported_usd=self.book.from_credits(found.get("credits")) if self.book else None,
             seeds=[seed] * len(call.cells) if "seed" in self._capabilities.params else (),
             warnings=[size.warning] if size and size.warning else [],

@@ -195,7 +195,7 @@ class XinferenceProvider(Provider):
             sent=fields,
             request_id=reply.request_id or request,
             book=self.book,
-            price=self.estimate(params),
+            estimate=self.estimate,
             seeds=seeds,
             warnings=[size.warning] if size and size.warning else [],
         )

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import openai
 import pytest
 from aiohttp import web
 from PIL import Image
 
 from runner.images import inspect
-from runner.providers.net import Http
+from runner.providers.contract import ProviderError
+from runner.providers.net import Http, sdk
+from runner.providers.net.sdk import built_by
 from runner.providers.openai import BASE_URL, KEY_VARIABLES
-from runner.providers.openai_family import client as family_client
 from runner.providers.openai_family.client import make_client
 from runner.providers.registry import make_provider
 from tests.contract.suite import ProviderContract
@@ -136,13 +136,11 @@ class TestOpenAI(ProviderContract):
             http = Http(self.settings(server), base_url=None, key_required=False)
             await http.open()
             client = make_client(http)
-            try:
-                await client.post("/images/generations", cast_to=object, body={})
-            except openai.AuthenticationError:
-                pass
-            finally:
-                await client.close()
-                await http.close()
+            built = await built_by(client.post("/images/generations", cast_to=object, body={}))
+            with pytest.raises(ProviderError, match="the key was not accepted"):
+                await built.send(http)
+            await client.close()
+            await http.close()
 
         asyncio.run(call())
         assert "authorization" not in server.requests[0].headers
@@ -283,7 +281,7 @@ class TestOpenAI(ProviderContract):
     def test_endless_answers_are_cut(
         self, server: Loopback, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(family_client, "MAX_ANSWER_BYTES", 1000)
+        monkeypatch.setattr(sdk, "MAX_ANSWER_BYTES", 1000)
         server.script(lambda _: web.Response(body=b" " * 2000))
         fault = self.ask(server).fault
         assert fault is not None
@@ -304,7 +302,7 @@ class TestOpenAI(ProviderContract):
         good = json.dumps({"created": 1, "data": [{"b64_json": image_base64("ok")}]}).encode()
         server.script(lambda _: packed(good))
         assert self.ask(server).pictures
-        monkeypatch.setattr(family_client, "MAX_ANSWER_BYTES", 100_000)
+        monkeypatch.setattr(sdk, "MAX_ANSWER_BYTES", 100_000)
         server.script(lambda _: packed(b" " * (1 << 24)))
         fault = self.ask(server).fault
         assert fault is not None

@@ -28,7 +28,7 @@ from runner.providers.net import Http, Inputs, grey_mask
 from runner.providers.net.inputs import NEEDED, file_problems
 from runner.providers.net.outputs import Found, take_all, text
 from runner.providers.net.payload import encode_base64
-from runner.providers.net.sdk import Answered, Authorize, answer_to, send_built
+from runner.providers.net.sdk import Authorize, Built, Ready, built_by
 from runner.providers.sizes import Sizes, size_problems
 from runner.settings.cell import FILE_KEYS, CellParams, Json, PipelineKind
 from runner.settings.load import validate
@@ -162,7 +162,8 @@ class EndpointImages:
         name = self._endpoint
         if "/" not in name:
             name = f"projects/{project}/locations/{location}/endpoints/{name}"
-        reply = await answer_to(predict(_request(name, instances, self._extra_body)))
+        built = await built_by(predict(_request(name, instances, self._extra_body)))
+        reply = await built.send(self.http)
         found = reply.json()
         predictions = found.get("predictions")
         listed = [_found(item) for item in predictions] if isinstance(predictions, list) else []
@@ -212,7 +213,7 @@ def make_predict(http: Http, authorize: Authorize) -> Predict:
             **_: Any,
         ) -> None:
             url = f"{url}?{urlencode(params)}" if params else url
-            raise Answered(await send_built(http, "POST", url, data.encode(), headers, authorize))
+            raise Ready(Built.of("POST", url, headers, data.encode(), authorize))
 
     transport = AsyncPredictionServiceRestTransport(
         host=http.base.text,

@@ -24,7 +24,7 @@ from runner.providers.contract import (
 from runner.providers.net import Http, Inputs, file_identity, given, one_line
 from runner.providers.net.inputs import file_problems
 from runner.providers.net.outputs import mapping, text
-from runner.providers.net.sdk import answer_to
+from runner.providers.net.sdk import built_by
 from runner.providers.prices import Usage, price_book, settle
 from runner.providers.sizes import Chosen, SizeError, Sizes, parse_size, size_problems
 from runner.settings.cell import CellParams, Json
@@ -273,13 +273,14 @@ class GeminiImages:
             ProviderError: Refused, or any other fault, already classified.
         """
         sent, notes = self.fields(call)
-        reply = await answer_to(
+        built = await built_by(
             client.aio.models.generate_content(
                 model=self.model,
                 contents=await self._contents(call.params),
                 config=self._config(sent, labels or {}),
             )
         )
+        reply = await built.send(self.http)
         found = reply.json()
         output = await self._output(found, call.cells[0].image_seed, notes)
         usage = found.get("usageMetadata")

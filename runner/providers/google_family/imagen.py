@@ -22,7 +22,7 @@ from runner.providers.contract import (
 )
 from runner.providers.net import Http, Inputs, binary_mask, given, one_line, size_problem
 from runner.providers.net.outputs import Found, take_all, text
-from runner.providers.net.sdk import answer_to
+from runner.providers.net.sdk import built_by
 from runner.providers.prices import price_book, settle
 from runner.providers.sizes import Chosen, Sizes, parse_size, size_problems
 from runner.settings.cell import CellParams, Json, PipelineKind
@@ -284,7 +284,7 @@ class ImagenImages:
                 reference_images=await self._references(call.params),
                 config=config,
             )
-        reply = await answer_to(calling)
+        reply = await (await built_by(calling)).send(self.http)
         found = reply.json().get("predictions")
         outputs = await take_all(
             self.http,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, NoReturn
+
+from runner.providers.net.sdk import Built, Ready
 
 ROUTER = "https://router.huggingface.co"
 _TOKEN = "hf_none"
@@ -14,29 +15,6 @@ _TOKEN = "hf_none"
 
 TASKS: Mapping[str, str] = {"text2img": "text-to-image", "img2img": "image-to-image"}
 """Pipeline kinds, by the Hub's names of tasks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A request.
-
-    Attributes:
-        url: Where it goes, on the router or an endpoint.
-        body: As it goes on the wire.
-        headers: Lower-case names.
-    """
-
-    url: str
-    body: bytes
-    headers: Mapping[str, str]
-
-
-class _Prepared(Exception):  # noqa: N818 - it is no error
-    """What the SDK was about to send."""
-
-    def __init__(self, request: Any) -> None:
-        super().__init__("prepared")
-        self.request = request
 
 
 @functools.cache
@@ -47,7 +25,9 @@ def _client_type() -> type[Any]:
         """Builds requests. Its own sending follows redirects and decodes every picture anew."""
 
         async def _inner_post(self, request_parameters: Any, *, stream: bool = False) -> NoReturn:
-            raise _Prepared(request_parameters)
+            asked = request_parameters
+            body = asked.data if asked.json is None else json.dumps(asked.json).encode("ascii")
+            raise Ready(Built.of("POST", asked.url, asked.headers, bytes(body)))
 
     return Client
 
@@ -56,17 +36,6 @@ def make_builder(route: str, bill_to: str | None) -> Any:
     """The SDK's client for one route: ``endpoint``, or the name of an Inference Provider."""
     provider = None if route == "endpoint" else route
     return _client_type()(provider=provider, token=_TOKEN, bill_to=bill_to)
-
-
-async def build(calling: Awaitable[object]) -> Built:
-    """The request of one call of the SDK's client."""
-    try:
-        await calling
-    except _Prepared as prepared:
-        request = prepared.request
-        body = request.data if request.json is None else json.dumps(request.json).encode("ascii")
-        return Built(request.url, bytes(body), dict(request.headers))
-    raise RuntimeError("the SDK built nothing")
 
 
 def know_model(route: str, model: str, mapping: Mapping[str, Any]) -> None:

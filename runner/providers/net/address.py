@@ -8,6 +8,7 @@ that they resolve to, at the moment of connecting, and again after every redirec
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import os
 import socket
@@ -86,6 +87,7 @@ def check_base_url(
     return BaseUrl(f"{parts.scheme}://{parts.netloc}{path}", origin(text), host, loopback)
 
 
+@functools.lru_cache(256)
 def origin(url: str) -> str:
     """Scheme, host and port of an address, lower case; the port only where it is not the usual.
 

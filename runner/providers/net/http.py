@@ -185,8 +185,15 @@ class Http:
             ProviderError: Any status other than 2xx, or a body beyond the limit.
             aiohttp.ClientError: The connection broke; :meth:`classify` names it.
         """
-        async with self._request(
-            method, path, json, form, query, headers, timeout_s, body
+        async with await self.begin(
+            method,
+            path,
+            json=json,
+            form=form,
+            body=body,
+            query=query,
+            headers=headers,
+            timeout_s=timeout_s,
         ) as response:
             content = await read_bounded(response, limit)
             return Reply(response.status, _lower(response.headers), content)
@@ -210,21 +217,30 @@ class Http:
         Raises:
             ProviderError: Any status other than 2xx, or a body beyond the limit.
         """
-        async with self._request(method, path, json, form, None, headers, None) as response:
+        begun = await self.begin(method, path, json=json, form=form, headers=headers)
+        async with begun as response:
             yield _lower(response.headers), read_lines(response, limit)
 
-    @asynccontextmanager
-    async def _request(
+    async def begin(
         self,
         method: str,
         path: str,
-        json: Json,
-        form: Sequence[Part] | None,
-        query: Mapping[str, str] | None,
-        headers: Mapping[str, str] | None,
-        timeout_s: float | None,
+        *,
+        json: Json = None,
+        form: Sequence[Part] | None = None,
         body: bytes | None = None,
-    ) -> AsyncIterator[ClientResponse]:
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> ClientResponse:
+        """Send one request with the key; arguments are those of :meth:`send`.
+
+        Returns:
+            A success with its body still to be read, to be closed by the caller.
+
+        Raises:
+            ProviderError: Any status other than 2xx.
+        """
         import aiohttp
 
         url = self.base.text + path
@@ -242,7 +258,7 @@ class Http:
         options: dict[str, Any] = {}
         if timeout_s is not None:
             options["timeout"] = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
-        async with self.session.request(
+        response = await self.session.request(
             method,
             url,
             params=query,
@@ -251,11 +267,12 @@ class Http:
             allow_redirects=False,
             proxy=self.proxy(url),
             **options,
-        ) as response:
-            if not 200 <= response.status < 300:
-                said = (await response.content.read(MAX_ERROR_BYTES))[:MAX_ERROR_BYTES]
-                raise self.status_fault(response.status, _lower(response.headers), said)
-            yield response
+        )
+        if 200 <= response.status < 300:
+            return response
+        async with response:
+            said = (await response.content.read(MAX_ERROR_BYTES))[:MAX_ERROR_BYTES]
+            raise self.status_fault(response.status, _lower(response.headers), said)
 
     async def take(
         self,

@@ -2,24 +2,29 @@
 
 An SDK knows an API's routes, names and shapes. How a request is sent is the same for every
 provider: one key for one host, no redirects, no retries, bounded bodies. So the SDK gets a client
-that hands what it built to :class:`~runner.providers.net.http.Http`, and the answer is taken
-before the SDK reads it: its own reading would decode pictures twice, and lose an answer whose
-base64 is broken.
+that takes what it built out of its hands, to be sent by :class:`~runner.providers.net.http.Http`.
+The answer does not go through the SDK: its own reading would decode pictures twice, and lose an
+answer whose base64 is broken.
 
 ::
 
     session = sdk_session(httpx, http)          # for the SDK's client
     …
-    reply = await answer_to(client.models.generate(…))
+    built = await built_by(client.models.generate(…))
+    reply = await built.send(http)
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from runner.providers.net.http import Http
-from runner.providers.net.wire import Reply
+from runner.providers.net.http import MAX_ANSWER_BYTES, Http
+from runner.providers.net.wire import Reply, read_chunks
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
 
 Authorize = Callable[[], Awaitable[Mapping[str, str]]]
 """Makes the headers with a token, asked for every request."""
@@ -29,58 +34,100 @@ _WRITTEN_HERE = frozenset(
 )
 """Headers of a request that the session writes itself; keys among them."""
 
-
-class Answered(Exception):  # noqa: N818 - it is no error
-    """The answer to what an SDK has sent; only :func:`answer_to` catches it."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__("answered")
-        self.reply = reply
+_UNPACKED = b"content-encoding"
+"""aiohttp has unpacked the body already, chunk by chunk within its limit."""
 
 
-async def answer_to(calling: Awaitable[object]) -> Reply:
-    """Let an SDK build and send one request; returns the answer as it came.
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A request that an SDK built. It may be sent more than once, with another body each time.
+
+    Attributes:
+        method: HTTP method.
+        url: Whole address.
+        headers: Without keys, and without those that the session writes itself.
+        body: As it goes on the wire.
+        authorize: Where a token takes the key's place.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None = field(repr=False)
+    authorize: Authorize | None = None
+
+    @classmethod
+    def of(
+        cls,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        authorize: Authorize | None = None,
+    ) -> Built:
+        """A request with the headers as the SDK wrote them."""
+        kept = {name: value for name, value in headers.items() if name.lower() not in _WRITTEN_HERE}
+        return cls(method, url, kept, body, authorize)
+
+    async def send(self, http: Http, body: bytes | None = None) -> Reply:
+        """Send it with our key in place of the SDK's own, and read the whole answer.
+
+        Args:
+            http: The provider's base URL, key and session; must be open.
+            body: Takes the place of the one that was built.
+
+        Raises:
+            ProviderError: Any status other than 2xx.
+        """
+        return await http.send(
+            self.method,
+            self.url,
+            body=body or self.body,
+            headers=await self._authorized(),
+            limit=MAX_ANSWER_BYTES,
+        )
+
+    async def begin(self, http: Http) -> ClientResponse:
+        """:meth:`send` it, and leave the answer to be read and closed by the caller.
+
+        Raises:
+            ProviderError: Any status other than 2xx.
+        """
+        headers = await self._authorized()
+        return await http.begin(self.method, self.url, body=self.body, headers=headers)
+
+    async def _authorized(self) -> Mapping[str, str]:
+        if self.authorize is None:
+            return self.headers
+        return {**self.headers, **await self.authorize()}
+
+
+class Ready(Exception):  # noqa: N818 - it is no error
+    """What an SDK has built; only :func:`built_by` catches it."""
+
+    def __init__(self, built: Built) -> None:
+        super().__init__("built")
+        self.built = built
+
+
+async def built_by(calling: Awaitable[object]) -> Built:
+    """The request that an SDK builds in a call of one of its methods.
 
     Raises:
-        ProviderError: Any status other than 2xx.
-        Exception: What the SDK or the connection raised.
+        Exception: What the SDK raised.
     """
     try:
         await calling
-    except Answered as answered:
-        return answered.reply
-    raise RuntimeError("the SDK sent nothing")
-
-
-async def send_built(
-    http: Http,
-    method: str,
-    url: str,
-    body: bytes | None,
-    headers: Mapping[str, str],
-    authorize: Authorize | None = None,
-) -> Reply:
-    """Send what an SDK built, with our key in place of its own.
-
-    Args:
-        http: The provider's base URL, key and session.
-        method: HTTP method.
-        url: Whole address.
-        body: As it goes on the wire.
-        headers: As the SDK wrote them.
-        authorize: Where a token takes the key's place.
-
-    Raises:
-        ProviderError: Any status other than 2xx.
-    """
-    kept = {name: value for name, value in headers.items() if name.lower() not in _WRITTEN_HERE}
-    if authorize is not None:
-        kept |= await authorize()
-    return await http.send(method, url, body=body, headers=kept)
+    except Ready as ready:
+        return ready.built
+    raise RuntimeError("the SDK built nothing")
 
 
 def sdk_session(library: Any, http: Http, authorize: Authorize | None = None) -> Any:
     """An ``AsyncClient`` for an SDK that stands on httpx or httpx2.
+
+    It hands every request over as :class:`Ready`; only an answer that the SDK reads as a stream is
+    given to it.
 
     Args:
         library: ``httpx`` or ``httpx2``.
@@ -89,14 +136,32 @@ def sdk_session(library: Any, http: Http, authorize: Authorize | None = None) ->
     """
 
     class Session(library.AsyncClient):  # type: ignore[misc]
-        """Sends through :func:`send_built`; every request ends in :class:`Answered`."""
+        """Sends nothing but streams."""
 
-        async def send(self, request: Any, **_: Any) -> Any:
+        async def send(self, request: Any, *, stream: bool = False, **_: Any) -> Any:
             body = await request.aread() or None
-            raise Answered(
-                await send_built(
-                    http, request.method, str(request.url), body, request.headers, authorize
-                )
+            url = str(request.url)
+            built = Built.of(request.method, url, request.headers, body, authorize)
+            if not stream:
+                raise Ready(built)
+            response = await built.begin(http)
+            # As bytes: httpx would refuse, and so lose, an answer with a header that is not ASCII.
+            found = [pair for pair in response.raw_headers if pair[0].lower() != _UNPACKED]
+            return library.Response(
+                response.status, headers=found, stream=Body(response), request=request
             )
+
+    class Body(library.AsyncByteStream):  # type: ignore[misc]
+        """A body as it comes, with an end."""
+
+        def __init__(self, response: ClientResponse) -> None:
+            self.response = response
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for chunk in read_chunks(self.response, MAX_ANSWER_BYTES):
+                yield chunk
+
+        async def aclose(self) -> None:
+            self.response.close()
 
     return Session(trust_env=False, transport=library.AsyncBaseTransport())

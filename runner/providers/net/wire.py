@@ -119,22 +119,29 @@ def json_object(body: bytes, request: str | None = None) -> dict[str, Any]:
     return found
 
 
+async def read_chunks(response: ClientResponse, limit: int) -> AsyncIterator[bytes]:
+    """A body as it comes.
+
+    Raises:
+        ProviderError: It is longer than ``limit`` bytes.
+    """
+    if (response.content_length or 0) > limit:
+        raise bad_response(f"more than {limit:,} bytes")
+    size = 0
+    while chunk := await response.content.readany():
+        size += len(chunk)
+        if size > limit:
+            raise bad_response(f"more than {limit:,} bytes")
+        yield chunk
+
+
 async def read_bounded(response: ClientResponse, limit: int) -> bytes:
     """Read a whole body, but no more than ``limit`` bytes of it.
 
     Raises:
         ProviderError: There is more.
     """
-    if (response.content_length or 0) > limit:
-        raise bad_response(f"more than {limit:,} bytes")
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > limit:
-            raise bad_response(f"more than {limit:,} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return b"".join([chunk async for chunk in read_chunks(response, limit)])
 
 
 async def read_lines(response: ClientResponse, limit: int) -> AsyncIterator[str]:
@@ -144,11 +151,7 @@ async def read_lines(response: ClientResponse, limit: int) -> AsyncIterator[str]
         ProviderError: The body is longer than ``limit`` bytes.
     """
     open_line: list[bytes] = []
-    size = 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > limit:
-            raise bad_response(f"more than {limit:,} bytes")
+    async for chunk in read_chunks(response, limit):
         *ended, rest = chunk.split(b"\n")
         for end in ended:
             line = b"".join((*open_line, end))

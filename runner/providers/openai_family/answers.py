@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from runner.images import BadImage, sniff
-from runner.providers.contract import Answer, Call, Missing, Picture, Price
+from runner.providers.contract import (
+    UNKNOWN_PRICE,
+    Answer,
+    Call,
+    Missing,
+    Picture,
+    Price,
+)
 from runner.providers.net import Http, one_line
 from runner.providers.net.faults import REFUSED, error_text
 from runner.providers.net.outputs import text
 from runner.providers.net.payload import decode_base64
-from runner.providers.prices import PriceBook, Usage, settle
-from runner.settings.cell import Json
+from runner.providers.prices import PriceBook, Usage, in_dollars, settle
+from runner.settings.cell import CellParams, Json
 
 EFFECTIVE = ("size", "quality", "background", "output_format", "style_id")
 """Fields of an answer that say what was really used."""
@@ -27,7 +34,7 @@ async def read_answer(
     sent: Mapping[str, Json],
     request_id: str | None,
     book: PriceBook | None,
-    price: Price,
+    estimate: Callable[[CellParams], Price],
     reported_usd: float | None = None,
     seeds: Sequence[int | None] = (),
     warnings: Sequence[str] = (),
@@ -42,7 +49,7 @@ async def read_answer(
         sent: What went on the wire.
         request_id: The provider's id of the request.
         book: The model's prices, for usage figures.
-        price: What one image costs where there are none.
+        estimate: What one image costs, where neither these nor the server say.
         reported_usd: The cost that the server reports itself.
         seeds: What was sent for each image; empty: the API has no seeds.
         warnings: For every picture.
@@ -69,11 +76,12 @@ async def read_answer(
     usage_usd = None
     if book is not None and not svg_usage and (counts := read_usage(usage)) is not None:
         usage_usd = book.from_usage(counts)
+    told = in_dollars(reported_usd) is not None or usage_usd is not None
     cost, basis = settle(
         sum(isinstance(output, Picture) for output in outputs),
         reported_usd=reported_usd,
         usage_usd=usage_usd,
-        book=price,
+        book=UNKNOWN_PRICE if told else estimate(call.params),
     )
     figures: dict[str, Json] = dict(usage) if isinstance(usage, Mapping) else {}
     if isinstance(svg_usage, Mapping):

@@ -21,6 +21,7 @@ from runner.providers.contract import (
 )
 from runner.providers.net import Http, given
 from runner.providers.net.inputs import file_identity
+from runner.providers.net.sdk import Built
 from runner.providers.openai_family.answers import read_answer
 from runner.providers.openai_family.checks import cell_problems, option_problems
 from runner.providers.openai_family.exchange import post, stream
@@ -106,6 +107,7 @@ class ImagesApi:
             for key, trait in self.traits.keys.items()
             if not trait.pipelines or self.pipeline in trait.pipelines
         }
+        self._prepared: dict[str, Built] = {}
         self._capabilities = self._make_capabilities()
         problems = tuple(option_problems(self.model, self.pipeline, options, self.traits))
         if problems:
@@ -254,7 +256,9 @@ class ImagesApi:
                 client, self.http, path, body, files, self.dialect.query, call, listener
             )
         else:
-            reply = await post(client, self.http, path, body, files, self.dialect.query)
+            reply = await post(
+                client, self.http, path, body, files, self.dialect.query, self._prepared
+            )
         size = self._size(call.params)
         return await read_answer(
             call,
@@ -263,7 +267,7 @@ class ImagesApi:
             sent=fields,
             request_id=reply.request_id,
             book=self.book,
-            price=self.estimate(call.params),
+            estimate=self.estimate,
             reported_usd=reply.dollars(self.dialect.cost_header),
             seeds=self._seeds(call),
             warnings=[size.warning] if size and size.warning else [],
