@@ -139,6 +139,7 @@ def make_batch(batch: Batch) -> int:
     # Only here: a run that has nothing to do needs no engine.
     import asyncio
 
+    from runner.cli.live import refresh
     from runner.engine.garbage import collect_rarely
     from runner.engine.job import Job
     from runner.engine.marking import Marker
@@ -164,7 +165,7 @@ def make_batch(batch: Batch) -> int:
         recipes=batch.recipes,
         stop=stop,
         reuse=batch.settings.reuse,
-        refresh=lambda: _write_report(paths.root, live=True),
+        refresh=refresh,
     )
     try:
         with stop.listening():
@@ -335,11 +336,11 @@ def _warnings(summary: PlanSummary) -> list[str]:
     return warnings
 
 
-def _write_report(root: Path, *, live: bool = False) -> None:
+def _write_report(root: Path) -> None:
     """The page is derived: a fault in it is told and fails nothing."""
     try:
-        from runner.report import MOST_LIVE_ENTRIES, write_page, write_report
+        from runner.report import write_report
 
-        write_page(root, MOST_LIVE_ENTRIES) if live else write_report(root)
+        write_report(root)
     except Exception as error:
         print(f"the page could not be written: {type(error).__name__}: {error}", file=sys.stderr)

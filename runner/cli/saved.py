@@ -18,7 +18,7 @@ from runner.providers.registry import make_provider
 from runner.record.manifest import read_manifest
 from runner.record.paths import RunPaths
 from runner.record.reader import Places
-from runner.record.state import load_state
+from runner.record.state import RunState, load_state
 from runner.settings.cell import digest
 from runner.settings.errors import RequestError, did_you_mean
 from runner.settings.load import read_settings, with_values
@@ -108,7 +108,11 @@ def split_options(argv: list[str], known: Sequence[str]) -> tuple[list[str], dic
 
 def saved_places(paths: RunPaths) -> Places | None:
     """Where the cells of a folder stand in its plan, if that was amended."""
-    state = load_state(paths)
+    return places_in(paths, load_state(paths))
+
+
+def places_in(paths: RunPaths, state: RunState) -> Places | None:
+    """:func:`saved_places` by a state that was read before."""
     if len(state.plans) < 2:
         return None
     from runner.engine.run import places_of

@@ -10,7 +10,6 @@ from contextlib import suppress
 
 from runner.engine.job import Job
 from runner.engine.lane import Shared, utc_now
-from runner.record.derive import derive
 from runner.record.facts import code_facts, machine_facts, package_versions
 from runner.record.manifest import (
     Counts,
@@ -21,12 +20,11 @@ from runner.record.manifest import (
     read_manifest,
     write_manifest,
 )
-from runner.record.reader import Places
 from runner.record.state import RunState, load_state
 from runner.settings.cell import CostBasis
 
 REFRESH_S = 5.0
-"""Seconds between two manifests of a run that goes on."""
+"""Seconds between two manifests of a run that goes on, and at least between two pages."""
 
 REFRESH_SHARE = 20.0
 """Rows and page read everything again: they wait so many times as long as the last took."""
@@ -45,16 +43,12 @@ class Chronicle:
         job: What is to be done.
         shared: What the lanes learn.
         state: What earlier processes left.
-        places: Where the cells stand now, if the plan was amended.
         cells: How many are planned.
     """
 
-    def __init__(
-        self, job: Job, shared: Shared, state: RunState, places: Places | None, cells: int
-    ) -> None:
+    def __init__(self, job: Job, shared: Shared, state: RunState, cells: int) -> None:
         self._job = job
         self._shared = shared
-        self._places = places
         self._manifest = self._first(state, cells)
         self._writing = asyncio.Lock()
 
@@ -63,9 +57,8 @@ class Chronicle:
         write_manifest(self._job.paths, self._manifest)
 
     async def keep_fresh(self, over: asyncio.Event) -> None:
-        """Rewrite the manifest often, rows and page more rarely, until the run is over."""
+        """Rewrite the manifest until the run is over."""
         live = await asyncio.to_thread(load_state, self._job.paths, live=True)
-        next_rows = time.monotonic() + REFRESH_S
         while not over.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_S):
@@ -74,10 +67,16 @@ class Chronicle:
                 return
             await asyncio.to_thread(live.update, self._job.paths)
             await self.write(live)
-            if (started := time.monotonic()) >= next_rows:
-                await asyncio.to_thread(self._refresh_rows)
-                ended = time.monotonic()
-                next_rows = ended + REFRESH_SHARE * (ended - started)
+
+    async def keep_showing(self) -> None:
+        """Have rows and page written anew, ever more rarely, until this is cancelled."""
+        wait = REFRESH_S
+        while self._job.refresh is not None:
+            await asyncio.sleep(wait)
+            started = time.monotonic()
+            with suppress(OSError):  # no process could be started: the last page is made in ours
+                await self._job.refresh(self._job.paths.root)
+            wait = max(REFRESH_S, REFRESH_SHARE * (time.monotonic() - started))
 
     async def write(self, state: RunState) -> None:
         """Write the manifest of the run that goes on."""
@@ -96,11 +95,6 @@ class Chronicle:
         """
         self._manifest = self._as_of(state, status, ended=True, notes=notes)
         write_manifest(self._job.paths, self._manifest)
-
-    def _refresh_rows(self) -> None:
-        derive(self._job.paths, live=True, places=self._places)
-        if self._job.refresh is not None:
-            self._job.refresh()
 
     def _first(self, state: RunState, cells: int) -> Manifest:
         job = self._job

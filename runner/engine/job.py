@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from runner.engine.outcome import Written
 from runner.engine.progress import Progress
@@ -38,7 +39,8 @@ class Job:
         recipes: Index of a cell to the recipe by which it is to be made again; those that are not
             here are made as the settings say.
         reuse: Whether what other runs under the same outputs folder have made is taken from there.
-        refresh: Called now and then while the run goes on, on another thread.
+        refresh: Writes rows and page of a run folder anew; called now and then while the run goes
+            on, and cancelled when it ends.
     """
 
     plan: Plan
@@ -56,4 +58,4 @@ class Job:
     stop: Stop = field(default_factory=Stop)
     recipes: Mapping[int, Mapping[str, Json]] = field(default_factory=dict)
     reuse: bool = False
-    refresh: Callable[[], None] | None = None
+    refresh: Callable[[Path], Awaitable[None]] | None = None

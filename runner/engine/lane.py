@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import uuid
+import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -206,7 +206,7 @@ class VariantRun:
                 return
             await shared.room.take(room := self._reserve(cells))
             recipe = shared.recipes_before.get(cells[0].index)
-            call = Call(uuid.uuid4().hex[:16], cells, recipe)
+            call = Call(secrets.token_hex(8), cells, recipe)
             await self._journal_sent(call, worst)
             tries.began = tries.began if tries.sent else self._now()
             tries.sent += 1

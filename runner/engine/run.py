@@ -81,7 +81,7 @@ class _Run:
             resend="unknown" in (job.include or RETRIED),
             insist="unknown" in job.include,
         )
-        self.chronicle = Chronicle(job, self.shared, state, self.places, self.planned)
+        self.chronicle = Chronicle(job, self.shared, state, self.planned)
 
     async def work(self) -> None:
         """Adopt what a killed process left, then work off every lane until done or stopped."""
@@ -108,6 +108,7 @@ class _Run:
     async def _make(self) -> None:
         over = asyncio.Event()
         keeper = asyncio.create_task(self.chronicle.keep_fresh(over))
+        shower = asyncio.create_task(self.chronicle.keep_showing())
         try:
             async with asyncio.TaskGroup() as group:
                 for runs in self._lanes():
@@ -115,7 +116,8 @@ class _Run:
         finally:
             # Not cancelled: its thread would write the manifest beside the one that closes the run.
             over.set()
-            await _ended(keeper)
+            shower.cancel()
+            await _ended(keeper, shower)
 
     async def _keep_manifest(self) -> None:
         await self.chronicle.write(self.state)
@@ -306,12 +308,12 @@ class _Run:
             self.state = load_state(self.job.paths)
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Wait for a task although this one is cancelled meanwhile: its thread cannot be."""
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    """Wait for tasks although this one is cancelled meanwhile: their threads cannot be."""
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
+    while not all(task.done() for task in tasks):
         try:
-            await asyncio.shield(task)
+            await asyncio.wait(tasks)
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:

@@ -40,14 +40,13 @@ _KEYS = {row: [RENAMED.get(name, name) for name in names] for row, names in _NAM
 _VALUES = {row: attrgetter(*names) for row, names in _NAMES.items()}
 
 
-def derive(paths: RunPaths, *, live: bool = False, places: Places | None = None) -> RunState:
+def derive(paths: RunPaths, *, places: Places | None = None) -> RunState:
     """Write ``images/metadata.jsonl`` and ``failures.jsonl`` from the journal, each atomically.
 
     Reads everything: about a minute for a million cells, so not a thing to do every few seconds.
 
     Args:
         paths: The run.
-        live: The run goes on: calls in flight are not listed as failures.
         places: Where the cells stand now, if the plan was amended.
 
     Returns:
@@ -56,10 +55,19 @@ def derive(paths: RunPaths, *, live: bool = False, places: Places | None = None)
     Raises:
         OSError: The disk is full or gone; the old files are as they were.
     """
-    state = load_state(paths, live=live)
+    state = load_state(paths)
+    write_state(paths, state, places)
+    return state
+
+
+def write_state(paths: RunPaths, state: RunState, places: Places | None = None) -> None:
+    """Write both derived files from a state that was read before.
+
+    Raises:
+        OSError: The disk is full or gone.
+    """
     with JournalReader(paths, state, places) as reader:
         write_rows(paths, reader.images(), reader.failures())
-    return state
 
 
 def write_rows(paths: RunPaths, images: Iterable[ImageRow], failures: Iterable[FailureRow]) -> None:

@@ -198,6 +198,7 @@ class _Lanes(asyncio.Protocol):
         self._transports: list[asyncio.WriteTransport] = []
         self._waiting: dict[int, asyncio.Future[None]] = {}
         self._number = 0
+        self._records: list[Order] = []
         self._rest = b""
 
     async def add(self, lane: socket.socket) -> None:
@@ -219,17 +220,28 @@ class _Lanes(asyncio.Protocol):
         """Hand an order over; the future ends when it is durable, or with the error."""
         if self.gone.is_set():
             raise _ended_early()
+        loop = asyncio.get_running_loop()
         self._number += 1
-        lane = self._transports[0]
+        order = Order(self._number, line, files, adopted)
         if files or adopted:
             lane = min(self._transports[1:], key=lambda lane: lane.get_write_buffer_size())
-        future = asyncio.get_running_loop().create_future()
-        self._waiting[self._number] = future
-        lane.write(frame(Order(self._number, line, files, adopted)))
+            lane.write(frame([order]))
+        else:
+            if not self._records:
+                loop.call_soon(self._send_records)
+            self._records.append(order)
+        self._waiting[order.number] = future = loop.create_future()
         return future
+
+    def _send_records(self) -> None:
+        """Those of one round of the event loop go together."""
+        if self._records and not self.gone.is_set():
+            self._transports[0].write(frame(self._records))
+        self._records = []
 
     def end(self) -> None:
         """There is nothing more to order."""
+        self._send_records()
         for lane in self._transports:
             if not lane.is_closing():
                 lane.write_eof()

@@ -24,7 +24,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,14 +215,21 @@ def pack(head: object, *body: bytes | memoryview) -> bytes:
     return b"".join([_SIZES.pack(len(text), sum(map(len, body))), text, *body])
 
 
-def frame(order: Order) -> bytes:
-    """An order as a message; its body is the record, then the files in their order."""
-    sizes = {
-        name: str(data) if isinstance(data, Path) else len(data)
-        for name, data in order.files.items()
-    }
-    bodies = [data for data in order.files.values() if not isinstance(data, Path)]
-    return pack([order.number, len(order.line), sizes, order.adopted], order.line, *bodies)
+def frame(orders: Sequence[Order]) -> bytes:
+    """Orders as a message; its body are the records, each with its files behind it."""
+    heads: list[object] = []
+    body: list[bytes | memoryview] = []
+    for order in orders:
+        sizes: dict[str, int | str] = {}
+        body.append(order.line)
+        for name, data in order.files.items():
+            if isinstance(data, Path):
+                sizes[name] = str(data)
+            else:
+                sizes[name] = len(data)
+                body.append(data)
+        heads.append([order.number, len(order.line), sizes, order.adopted])
+    return pack(heads, *body)
 
 
 def serve(lanes: Sequence[socket.socket]) -> None:
@@ -258,7 +265,8 @@ def serve(lanes: Sequence[socket.socket]) -> None:
 
 def _work_off(lane: socket.socket, writer: Writer) -> None:
     while (told := _next(lane)) is not None:
-        writer.take(_order(*told))
+        for order in _orders(*told):
+            writer.take(order)
 
 
 def error_from(told: Sequence[Any]) -> OSError:
@@ -291,17 +299,16 @@ def _next(pipe: socket.socket) -> tuple[Any, memoryview] | None:
     return None if data is None else (json.loads(bytes(data[:head_size])), data[head_size:])
 
 
-def _order(head: Any, body: memoryview) -> Order:
-    number, at, sizes, adopted = head
-    line = body[:at]
-    files: dict[str, memoryview | Path] = {}
-    for name, what in sizes.items():
-        if isinstance(what, str):
-            files[name] = Path(what)
-        else:
-            files[name] = body[at : at + what]
-            at += what
-    return Order(number, line, files, adopted)
+def _orders(heads: Any, body: memoryview) -> Iterator[Order]:
+    for number, size, sizes, adopted in heads:
+        line, body = body[:size], body[size:]
+        files: dict[str, memoryview | Path] = {}
+        for name, what in sizes.items():
+            if isinstance(what, str):
+                files[name] = Path(what)
+            else:
+                files[name], body = body[:what], body[what:]
+        yield Order(number, line, files, adopted)
 
 
 def _take(pipe: socket.socket, size: int) -> memoryview | None:
