@@ -95,7 +95,7 @@ class HostileAnswers(Machinery):
         caplog: pytest.LogCaptureFixture,
     ) -> Iterator[Session]:
         caplog.set_level(logging.WARNING)
-        monkeypatch.setattr("runner.providers.net.http.FETCH_PAUSES_S", (0.0,))
+        monkeypatch.setattr("runner.providers.net.transfers.FETCH_PAUSES_S", (0.0,))
         monkeypatch.setattr("runner.providers.net.jobs.rest", lambda _: asyncio.sleep(0))
         session = Session(self, server, caplog)
         try:

@@ -13,8 +13,7 @@ from aiohttp import web
 
 from runner.images import BadImage
 from runner.providers.contract import Missing, Picture, ProviderError
-from runner.providers.net import Http, Inputs, Part, alpha_mask, inverted_mask
-from runner.providers.net import http as net_http
+from runner.providers.net import Http, Inputs, Part, alpha_mask, inverted_mask, transfers
 from runner.providers.net.inputs import as_input, grey_mask
 from runner.settings.errors import RequestError
 from runner.settings.schema import ModelSettings, ProviderSettings, VariantSettings
@@ -126,7 +125,7 @@ class Example(Loopback):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Example]:
     with Example() as server:
         monkeypatch.setenv("EXAMPLE_KEY", server.key)
-        monkeypatch.setattr(net_http, "FETCH_PAUSES_S", (0.0, 0.0))
+        monkeypatch.setattr(transfers, "FETCH_PAUSES_S", (0.0, 0.0))
         yield server
     assert server.problems == []
 
@@ -282,7 +281,7 @@ class TestDownloads:
         server.script(*[lambda _: web.Response(status=302, headers={"Location": again})] * 10)
         found = using(server, lambda http: http.take(again))
         assert isinstance(found, Missing)
-        assert len(server.requests) == net_http.MAX_REDIRECTS + 1
+        assert len(server.requests) == transfers.MAX_REDIRECTS + 1
 
     def test_names_that_lead_to_private_addresses(
         self, server: Example, monkeypatch: pytest.MonkeyPatch

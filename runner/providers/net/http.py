@@ -13,12 +13,11 @@ retries belong to the engine.
 
 from __future__ import annotations
 
-import asyncio
 import json as jsonlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from runner.images import BadImage
 from runner.providers.contract import Missing, Picture, ProviderError
@@ -33,14 +32,13 @@ from runner.providers.net.faults import (
     status_fault,
 )
 from runner.providers.net.keys import Keys
-from runner.providers.net.payload import MAX_IMAGE_BYTES, decode_base64, decode_data_url
+from runner.providers.net.payload import decode_base64, decode_data_url
+from runner.providers.net.transfers import Transfers
 from runner.providers.net.wire import (
     CONNECT_S,
     Part,
     Reply,
-    environment_proxy,
     make_form,
-    make_session,
     read_bounded,
     read_lines,
     require,
@@ -50,14 +48,11 @@ from runner.settings.errors import RunnerError
 from runner.settings.schema import VariantSettings
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
+    from aiohttp import ClientResponse
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 """Largest body of an answer with images inside: ten pictures of 4K as base64."""
 MAX_ERROR_BYTES = 64 * 1024
-MAX_REDIRECTS = 5
-FETCH_PAUSES_S = (0.5, 2.0)
-"""Waits before a result that is already paid is downloaded again. Nothing is made anew by that."""
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -65,7 +60,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-class Http:
+class Http(Transfers):
     """A provider's own way to its API. Make it in ``__init__``; it touches no network there.
 
     Args:
@@ -100,6 +95,7 @@ class Http:
         domain: str | None = None,
     ) -> None:
         self.base = check_base_url(settings, base_url, address_variable)
+        super().__init__(Guard(self.base), settings.timeout_s)
         self.keys = Keys(settings, *variables, required=key_required)
         self.rules = rules
         self._settings = settings
@@ -107,9 +103,6 @@ class Http:
         self._extra = extra
         self._modules = tuple(modules)
         self._domain = domain
-        self._guard = Guard(self.base)
-        self._session: ClientSession | None = None
-        self._proxies: dict[str, str | None] = {}
 
     def check_ready(self) -> None:
         """Look for the packages and the key; no network.
@@ -137,23 +130,6 @@ class Http:
         """
         key = self.keys.read()
         return dict(self._auth(key.reveal())) if key else {}
-
-    @property
-    def session(self) -> ClientSession:
-        """The session; it carries no key of its own."""
-        if self._session is None:
-            raise RuntimeError("the provider is not open")
-        return self._session
-
-    async def open(self) -> None:
-        """Make the session."""
-        self._session = make_session(self._guard, self._settings.timeout_s)
-
-    async def close(self) -> None:
-        """Close the session; also fine when it was never opened."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
     async def send(
         self,
@@ -314,32 +290,6 @@ class Http:
             extras=extras or {},
         )
 
-    async def upload(self, url: str, form: Sequence[Part]) -> None:
-        """Send a file to where an answer says that it belongs (a presigned form): without the key.
-
-        Raises:
-            ProviderError: The address is one that must not be reached, or the file was not taken.
-        """
-        import aiohttp
-
-        if problem := await self._guard.problem(url):
-            raise ProviderError("invalid", problem, code="address_refused")
-        try:
-            async with self.session.post(
-                url, data=make_form(form), allow_redirects=False, proxy=self.proxy(url)
-            ) as response:
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError) as error:
-            # No picture was asked for yet, so nothing is paid twice.
-            lost = f"the input file did not arrive ({type(error).__name__})"
-            raise ProviderError("transient", lost, code="upload_lost") from None
-        if not 200 <= status < 300:
-            raise ProviderError(
-                "transient" if status >= 500 or status in {408, 429} else "invalid",
-                f"{origin(url)} did not take the input file: HTTP {status}",
-                code=str(status),
-            )
-
     def trusts(self, url: str) -> bool:
         """Whether an address may get the key: on the base URL's host, or the vendor's domain."""
         place = origin(url)
@@ -348,66 +298,6 @@ class Http:
         host, domain = urlsplit(place).hostname or "", self._domain
         own = domain is not None and f".{self.base.host}".endswith(f".{domain}")
         return own and place.startswith("https://") and f".{host}".endswith(f".{domain}")
-
-    async def fetch(self, url: str, limit: int = MAX_IMAGE_BYTES) -> bytes:
-        """Download a result or an input image: without key, bounded, never from where it must not.
-
-        Raises:
-            ProviderError: The address is refused, or the file did not come.
-            BadImage: The file is empty or too large.
-        """
-        for pause in FETCH_PAUSES_S:
-            try:
-                return await self._fetch_once(url, limit)
-            except ProviderError as error:
-                if error.kind != "transient":
-                    raise
-            await asyncio.sleep(pause)
-        return await self._fetch_once(url, limit)
-
-    async def _fetch_once(self, url: str, limit: int) -> bytes:
-        import aiohttp
-
-        try:
-            return await self._download(url, limit)
-        except ValueError:  # InvalidURL is one, and so is what urllib and IDNA raise
-            raise ProviderError("invalid", "a broken address", code="address_refused") from None
-        except (aiohttp.ClientError, TimeoutError) as error:
-            lost = f"the file did not come ({type(error).__name__})"
-            raise ProviderError("transient", lost, code="result_lost") from None
-
-    async def _download(self, url: str, limit: int) -> bytes:
-        for _ in range(MAX_REDIRECTS + 1):
-            if problem := await self._guard.problem(url):
-                raise ProviderError("invalid", problem, code="address_refused")
-            async with self.session.get(
-                url, allow_redirects=False, proxy=self.proxy(url)
-            ) as response:
-                if 300 <= response.status < 400 and "location" in response.headers:
-                    url = urljoin(url, response.headers["location"])
-                    continue
-                if response.status != 200:
-                    again = response.status >= 500 or response.status in {408, 429}
-                    raise ProviderError(
-                        "transient" if again else "invalid",
-                        f"{origin(url)} answered {response.status} instead of the file",
-                        code=str(response.status),
-                    )
-                try:
-                    data = await read_bounded(response, limit)
-                except ProviderError as error:
-                    raise BadImage(error.message) from None
-                if not data:
-                    raise BadImage("an empty file")
-                return data
-        raise ProviderError("invalid", "the file redirects without end", code="address_refused")
-
-    def proxy(self, url: str) -> str | None:
-        """The proxy for an address; the environment is read once, as that takes its time."""
-        place = origin(url)
-        if place not in self._proxies:
-            self._proxies[place] = environment_proxy(url)
-        return self._proxies[place]
 
     def status_fault(self, status: int, headers: Mapping[str, str], body: object) -> ProviderError:
         """An answer that is no success, by the provider's rules and without keys."""
