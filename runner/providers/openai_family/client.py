@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from runner.providers.net import Http
 from runner.providers.net.sdk import Authorize, sdk_session
 
 if TYPE_CHECKING:
-    import httpx2
     import openai
 
 OPENAI_DOMAIN = "openai.com"
@@ -26,7 +24,7 @@ def make_client(
 ) -> openai.AsyncOpenAI:
     """A client for the provider's base URL, without retries. The key is read for every request.
 
-    The SDK builds requests and reads streams; what it built goes out through ``http.session``. Its
+    The SDK builds requests and reads streams; what it built goes out through ``http.send``. Its
     own aiohttp transport does the same below httpx2's layers of redirects, cookies and 16 kB
     chunks, which cost half as much again.
 
@@ -39,24 +37,16 @@ def make_client(
     import httpx2
     import openai
 
-    urls: dict[str, httpx2.URL] = {}
-
     class AsyncOpenAI(openai.AsyncOpenAI):  # the SDK sends the name of its class along
-        """Works out once what the SDK works out for every request."""
+        """Does not tell of this machine: nobody's business."""
 
-        @functools.cached_property
+        @property
         def default_headers(self) -> dict[str, str | openai.Omit]:
-            """Without what the SDK tells of this machine: nobody's business."""
             found = super().default_headers.items()
             told = {name: held for name, held in found if not isinstance(held, openai.Omit)}
             return {name: told[name] for name in told if not name.startswith("X-Stainless-")}
 
-        def _prepare_url(self, url: str) -> httpx2.URL:
-            if url not in urls:
-                urls[url] = super()._prepare_url(url)
-            return urls[url]
-
-    default: dict[str, str | openai.Omit] = {"Accept-Encoding": "identity"}
+    default: dict[str, str | openai.Omit] = {}
     if not _is_openai(http.base.host):
         # The SDK fills these from OpenAI's own variables; they are nobody else's business.
         ambient = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
